@@ -1,0 +1,117 @@
+"""The configuration: every value, its default and where it comes from.
+
+Standard library only, since the shim reads it in the fast path. Environment variables beat
+`config.toml`, which beats the defaults below. Built once, passed down, never assigned to.
+"""
+
+import os
+import sys
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+NEVER = float("inf")
+
+
+class ConfigError(Exception):
+    """A setting that cannot be used; the text says which one and what it may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All settings. The key in config.toml is the field's name; the variable is CLAUDE_LOCAL_ + NAME."""
+
+    model: str = "phi-3-mini"
+    """Alias, hub id or local path of the default model."""
+    grace: float = 300.0
+    """Seconds from the last lease and request to the sidecar's exit: long enough to run the next command."""
+    unload: float = 900.0
+    """Seconds without a request after which the engine exits although terminals are open."""
+    context: int = 0
+    """Upper limit of the context window in tokens; 0 = what the model and the memory allow."""
+    cache_gb: float = 0.0
+    """Memory for cached prefixes in GB; 0 = a quarter of what is free once the model is loaded."""
+    no_install: bool = False
+    """Refuse to install Claude Code privately when it is not on PATH."""
+    log_level: str = "info"
+    """debug | info | warning | error. Prompts are logged at debug only."""
+    run_dir: str = ""
+    """Socket and locks; empty = the platform's place (`control.run_directory`)."""
+    data_dir: str = ""
+    """The private Claude Code install; empty = the platform's place."""
+    log_dir: str = ""
+    """Logs; empty = the platform's place."""
+
+    @property
+    def data(self) -> Path:
+        return Path(self.data_dir) if self.data_dir else _home_directory("data")
+
+    @property
+    def logs(self) -> Path:
+        return Path(self.log_dir) if self.log_dir else _home_directory("logs")
+
+
+def load(environment: Mapping[str, str] = os.environ) -> Config:
+    """Read the configuration; raises ConfigError with one line that says what to change."""
+    path = config_file(environment)
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        table = {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: {error}. Correct it or move it away.") from None
+    known = {field.name: field for field in fields(Config)}
+    if unknown := sorted(table.keys() - known.keys()):
+        raise ConfigError(f"{path}: unknown key {unknown[0]!r}; the keys are {', '.join(known)}.")
+    values: dict[str, object] = {}
+    for name, field in known.items():
+        variable = f"CLAUDE_LOCAL_{name.upper()}"
+        if variable in environment:
+            values[name] = _parse(variable, environment[variable], field.default)
+        elif name in table:
+            values[name] = _parse(f"{path}: {name}", table[name], field.default)
+    return Config(**values)  # type: ignore[arg-type]  # _parse gives each field the type of its default
+
+
+def config_file(environment: Mapping[str, str] = os.environ) -> Path:
+    """Where config.toml is looked for; the same on Linux and macOS, as command-line tools do."""
+    base = environment.get("XDG_CONFIG_HOME") or os.path.join(_home(), ".config")
+    return Path(base) / "claude-local" / "config.toml"
+
+
+def _parse(name: str, raw: object, default: object) -> object:
+    if isinstance(default, bool):
+        if raw in (True, False):
+            return bool(raw)
+        if str(raw).lower() in ("1", "true", "yes", "on", "0", "false", "no", "off", ""):
+            return str(raw).lower() in ("1", "true", "yes", "on")
+        raise ConfigError(f"{name}: {raw!r} is neither true nor false.")
+    if isinstance(default, (int, float)) and not isinstance(raw, bool):
+        try:
+            value = NEVER if raw == "never" and isinstance(default, float) else type(default)(raw)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            value = -1
+        if value >= 0:
+            return value
+        kind = "a number of seconds or GB, or never" if isinstance(default, float) else "a whole number"
+        raise ConfigError(f"{name}: {raw!r} is not {kind}.")
+    if isinstance(raw, str):
+        return raw or default
+    raise ConfigError(f"{name}: {raw!r} is not a text.")
+
+
+def _home() -> str:
+    home = os.path.expanduser("~")
+    if not os.path.isabs(home):
+        raise ConfigError("no home directory: set HOME.")
+    return home
+
+
+def _home_directory(kind: str, platform: str = sys.platform) -> Path:
+    if platform == "darwin":
+        place = {"data": "Library/Application Support/claude-local", "logs": "Library/Logs/claude-local"}
+        return Path(_home()) / place[kind]
+    if kind == "data":
+        return Path(os.environ.get("XDG_DATA_HOME") or os.path.join(_home(), ".local/share")) / "claude-local"
+    return Path(os.environ.get("XDG_STATE_HOME") or os.path.join(_home(), ".local/state")) / "claude-local" / "logs"

@@ -1,0 +1,278 @@
+"""Who runs next: prompts are read one slice at a time beside the running streams, which are decoded as one batch.
+
+`Scheduler.step` decides with `plan`, a pure function, then acts. mlx-lm's batch generator decodes; reading prompts is
+our own loop, since its chunks would freeze every stream for seconds.
+"""
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import mlx.core as mx
+from mlx_lm.generate import BatchGenerator, StopSequences
+
+from sidecar.engine.model import Model
+from sidecar.engine.prefix import Cache, PrefixCache
+from sidecar.engine.tools import AnswerParser, GrammarProcessor
+from sidecar.frames import Failed, Finished, Frame, Generate, Progress, Started
+
+MAX_ROWS = 16
+"""Streams decoded at once; more wait. Batch memory is rows times the longest row."""
+MAX_READING = 4
+"""Prompts being read at once: each holds a cache of its own."""
+CHUNK = 2048
+"""Prompt tokens in one forward pass when nobody waits for it; larger gains nothing."""
+SLICE_S, ALONE_S = 0.15, 1.0
+"""Seconds that one piece of a prompt may take: beside streams (their longest gap), and alone (how late a cancel is seen)."""
+DECODES_PER_SLICE = 4
+"""Decode steps between two slices: with 4 the median gap of a stream stays undisturbed, with 1 it is the slice's length."""
+
+
+@dataclass(eq=False, slots=True)
+class Stream:
+    """One request on its way: waiting, then reading its prompt, then decoding."""
+
+    id: int
+    tokens: list[int]
+    """The prompt, then also what was sampled."""
+    prompt_length: int
+    boundaries: tuple[int, ...]
+    max_tokens: int
+    limited_by_window: bool
+    sampler: Any
+    processors: list[Any]
+    parser: AnswerParser
+    detokenizer: Any
+    cache: Cache | None = None
+    read: int = 0
+    cached: int = 0
+
+    @property
+    def unread(self) -> int:
+        # The last token is not read: the batch generator runs it for the first logits.
+        return self.prompt_length - 1 - self.read
+
+    @property
+    def output_tokens(self) -> int:
+        return len(self.tokens) - self.prompt_length
+
+
+@dataclass(slots=True)
+class Pace:
+    """Measured reading speed, in tokens per second."""
+
+    rate: float = 256.0
+
+    def observe(self, tokens: int, seconds: float) -> None:
+        # Tiny slices measure overhead, not speed.
+        if tokens >= 16 and seconds > 0:
+            self.rate = 0.5 * self.rate + 0.5 * tokens / seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one step does: read `tokens` tokens of the prompt at index `reader` (if any), then decode."""
+
+    reader: int | None
+    tokens: int
+    decodes: int
+
+
+def plan(unread: list[int], decoding: bool, rate: float) -> Plan:
+    """`unread`: what is left of each prompt being read. The shortest goes first: a title need not wait for a book."""
+    if not unread:
+        return Plan(None, 0, 1 if decoding else 0)
+    reader = min(range(len(unread)), key=unread.__getitem__)
+    budget = int(rate * (SLICE_S if decoding else ALONE_S))
+    size = max(32, min(CHUNK, budget // 32 * 32))
+    return Plan(reader, min(unread[reader], size), DECODES_PER_SLICE if decoding else 0)
+
+
+@dataclass(eq=False)
+class Scheduler:
+    """All streams of one model. Every method is called on the engine's one mlx thread."""
+
+    model: Model
+    context_window: int
+    prefixes: PrefixCache
+    send: Callable[[Frame], None]
+    waiting: list[Stream] = field(default_factory=list)
+    reading: list[Stream] = field(default_factory=list)
+    decoding: dict[int, Stream] = field(default_factory=dict)
+    output_tokens: int = 0
+
+    def __post_init__(self) -> None:
+        self._pace = Pace()
+        self._batch = BatchGenerator(
+            self.model.weights, completion_batch_size=MAX_ROWS, prefill_batch_size=MAX_ROWS, prefill_step_size=CHUNK
+        )
+        self._end = StopSequences([(token,) for token in self.model.tokenizer.eos_token_ids])
+        if mx.metal.is_available():
+            mx.set_wired_limit(0)  # the batch generator has just raised it to the maximum
+
+    @property
+    def idle(self) -> bool:
+        return not (self.waiting or self.reading or self.decoding)
+
+    def submit(self, request: Generate) -> None:
+        """Render the prompt and queue the request; one that cannot run is answered with Failed at once."""
+        try:
+            prompt = self.model.prompts.build(request.conversation)
+        except ValueError as error:
+            self.send(Failed(request.id, "invalid", str(error)))
+            return
+        length = len(prompt.tokens)
+        if length >= self.context_window:
+            # "tokens > maximum" in the API's words: the window less one token of answer.
+            self.send(Failed(request.id, "too_long", f"{length} {self.context_window - 1}"))
+            return
+        room = self.context_window - length
+        tools, native = request.conversation.tools, self.model.prompts.native_tools
+        self.waiting.append(
+            Stream(
+                id=request.id,
+                tokens=prompt.tokens,
+                prompt_length=length,
+                boundaries=prompt.boundaries,
+                max_tokens=min(request.max_tokens, room),
+                limited_by_window=room < request.max_tokens,
+                sampler=self.model.sampler(request.sampling),
+                processors=self._processors(request),
+                parser=AnswerParser(request.id, self.model.tokenizer, tools, native, request.stop, prompt.opening),
+                detokenizer=self.model.tokenizer.detokenizer,
+            )
+        )
+
+    def cancel(self, request: int) -> None:
+        """Forget a request; what was read of its prompt is kept."""
+        self.waiting = [stream for stream in self.waiting if stream.id != request]
+        for stream in [stream for stream in self.reading if stream.id == request]:
+            self.reading.remove(stream)
+            if stream.cache is not None and stream.read:
+                self.prefixes.add(stream.tokens[: stream.read], stream.cache)
+        for row in [row for row, stream in self.decoding.items() if stream.id == request]:
+            self._retire(row)
+
+    def step(self) -> None:
+        """One slice of reading and a few decode steps. An exception leaves the batch undefined: the process must end."""
+        while self.waiting and len(self.reading) < MAX_READING and len(self.reading) + len(self.decoding) < MAX_ROWS:
+            self._begin(self.waiting.pop(0))
+        todo = plan([stream.unread for stream in self.reading], bool(self.decoding), self._pace.rate)
+        if todo.reader is not None:
+            self._read(self.reading[todo.reader], todo.tokens)
+        for _ in range(todo.decodes):
+            if self.decoding:
+                self._decode()
+
+    def _begin(self, stream: Stream) -> None:
+        cache, stream.cached = self.prefixes.find(stream.tokens)
+        stream.cache = cache or self.model.new_cache()
+        stream.read = stream.cached
+        self.reading.append(stream)
+        self.send(Started(stream.id, stream.prompt_length, stream.cached))
+
+    def _read(self, stream: Stream, tokens: int) -> None:
+        assert stream.cache is not None
+        if tokens:
+            tokens = self._up_to_boundary(stream, tokens)
+            began = time.perf_counter()
+            with mx.stream(self._batch.stream):
+                self.model.weights(mx.array([stream.tokens[stream.read : stream.read + tokens]]), cache=stream.cache)
+                mx.eval([layer.state for layer in stream.cache])
+            mx.clear_cache()
+            self._pace.observe(tokens, time.perf_counter() - began)
+            stream.read += tokens
+            self.send(Progress(stream.id, stream.read))
+            if stream.read in stream.boundaries and not all(layer.is_trimmable() for layer in stream.cache):
+                self.prefixes.add(stream.tokens[: stream.read], self._copy(stream.cache))
+        if stream.unread == 0:
+            self._start_decoding(stream)
+
+    @staticmethod
+    def _up_to_boundary(stream: Stream, tokens: int) -> int:
+        ahead = [cut - stream.read for cut in stream.boundaries if stream.read < cut < stream.read + tokens]
+        return min(ahead, default=tokens)
+
+    @staticmethod
+    def _copy(cache: Cache) -> Cache:
+        return copy.deepcopy(cache)
+
+    def _start_decoding(self, stream: Stream) -> None:
+        self.reading.remove(stream)
+        prefix, cache = stream.tokens[:-1], stream.cache
+        if stream.max_tokens == 0:
+            self._finish(stream, "length")
+        else:
+            [row] = self._batch.insert(
+                [[stream.tokens[-1]]],
+                max_tokens=[stream.max_tokens],
+                caches=[self._copy(cache)] if prefix and cache else None,
+                all_tokens=[list(prefix)],
+                samplers=[stream.sampler],
+                logits_processors=[stream.processors],
+                stop_sequences=[self._end],
+            )
+            self.decoding[row] = stream
+        stream.cache = None
+        if prefix and cache:
+            self.prefixes.add(prefix, cache)
+
+    def _decode(self) -> None:
+        _, responses = self._batch.next()
+        for response in responses:
+            stream = self.decoding[response.uid]
+            stream.tokens.append(response.token)
+            self.output_tokens += 1
+            ended = response.finish_reason == "stop"
+            if not ended:
+                stream.detokenizer.add_token(response.token)
+                self._emit(stream.parser.feed(stream.detokenizer.last_segment))
+            if response.finish_reason:
+                self._complete(stream, ended)
+                del self.decoding[response.uid]
+                self.prefixes.add(stream.tokens, response.prompt_cache)
+            elif stream.parser.stopped is not None:
+                self._retire(response.uid)
+                self._finish(stream, "stop")
+
+    def _complete(self, stream: Stream, ended: bool) -> None:
+        stream.detokenizer.finalize()
+        self._emit(stream.parser.feed(stream.detokenizer.last_segment))
+        self._emit(stream.parser.finish(ended))
+        if stream.parser.stopped is not None:
+            self._finish(stream, "stop")
+        elif ended:
+            self._finish(stream, "tool" if stream.parser.calls else "end")
+        else:
+            self._finish(stream, "window" if stream.limited_by_window else "length")
+
+    def _retire(self, row: int) -> None:
+        """Take a row out of the batch before its end; its cache is kept."""
+        stream = self.decoding.pop(row)
+        with mx.stream(self._batch.stream):
+            cache, tokens = self._batch.remove([row], return_prompt_caches=True)[row]
+            self.prefixes.add(list(tokens), cache)
+
+    def _finish(self, stream: Stream, reason: Literal["end", "length", "stop", "window", "tool"]) -> None:
+        self.send(
+            Finished(
+                stream.id,
+                reason,
+                stream.prompt_length,
+                stream.cached,
+                stream.output_tokens,
+                stream.parser.stopped,
+            )
+        )
+
+    def _emit(self, events: list[Any]) -> None:
+        for event in events:
+            self.send(event)
+
+    def _processors(self, request: Generate) -> list[Any]:
+        if not request.conversation.tools or self.model.grammars is None or not self.model.prompts.json_calls:
+            return []
+        matcher = self.model.grammars.matcher(request.conversation.tools)
+        return [GrammarProcessor(matcher, self.model.vocabulary, min(self.model.tokenizer.eos_token_ids))]

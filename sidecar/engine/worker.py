@@ -1,0 +1,148 @@
+"""The engine process: frames in, one mlx thread, frames out.
+
+Started by the sidecar with a socketpair as its only argument. It ends when the socket does, so it can never outlive
+the sidecar; and it ends on any error out of mlx, since nothing after one can be trusted: whoever needs it starts it
+again.
+"""
+
+import logging
+import os
+import queue
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import mlx.core as mx
+
+from sidecar.engine import model as models
+from sidecar.engine.prefix import PrefixCache
+from sidecar.engine.scheduler import Scheduler
+from sidecar.frames import (
+    Cancel,
+    Count,
+    Counted,
+    Decoder,
+    Drop,
+    Failed,
+    Frame,
+    Generate,
+    Heartbeat,
+    Load,
+    Ready,
+    Stop,
+    ToEngine,
+    encode,
+)
+
+log = logging.getLogger(__name__)
+
+
+class Worker:
+    """Reads frames on one thread, beats on another, and does everything else on the main one."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._inbox: queue.SimpleQueue[ToEngine] = queue.SimpleQueue()
+        self._sending = threading.Lock()
+        self._scheduler: Scheduler | None = None
+        self._step_began = 0.0
+
+    def run(self) -> None:
+        """Serve until Stop; the process exits with the socket's end."""
+        threading.Thread(target=self._receive, name="receive", daemon=True).start()
+        threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
+        while True:
+            scheduler = self._scheduler
+            try:
+                frame = self._inbox.get(block=scheduler is None or scheduler.idle)
+            except queue.Empty:
+                assert scheduler is not None
+                self._timed(scheduler.step)
+                continue
+            if isinstance(frame, Stop):
+                return
+            self._timed(lambda frame=frame: self._handle(frame))  # type: ignore[misc]
+
+    def _handle(self, frame: ToEngine) -> None:
+        if isinstance(frame, Load):
+            self._load(frame)
+            return
+        scheduler = self._scheduler
+        assert scheduler is not None, "the sidecar sends nothing before Ready"
+        match frame:
+            case Generate():
+                scheduler.submit(frame)
+            case Count():
+                try:
+                    self._send(Counted(frame.id, len(scheduler.model.prompts.build(frame.conversation).tokens)))
+                except ValueError as error:
+                    self._send(Failed(frame.id, "invalid", str(error)))
+            case Cancel():
+                scheduler.cancel(frame.id)
+            case Drop():
+                scheduler.prefixes.shed(0)
+
+    def _load(self, load: Load) -> None:
+        try:
+            model = models.load(Path(load.path))
+        except Exception as error:  # mlx-lm raises anything for a broken directory
+            log.exception("cannot load %s", load.path)
+            self._send(Failed(0, "invalid", f"{type(error).__name__}: {error}"))
+            return
+        self._scheduler = Scheduler(model, load.context, PrefixCache(load.cache_bytes), self._send)
+        self._send(Ready(load.name, load.context, model.bytes_per_token))
+
+    def _timed(self, act: Callable[[], None]) -> None:
+        self._step_began = time.monotonic()
+        try:
+            act()
+        finally:
+            self._step_began = 0.0
+
+    def _receive(self) -> None:
+        decoder = Decoder(ToEngine)
+        while data := self._connection.recv(1 << 16):
+            for frame in decoder.feed(data):
+                self._inbox.put(frame)
+        os._exit(0)  # the sidecar is gone; the main thread may be deep in a kernel
+
+    def _beat(self) -> None:
+        while True:
+            began, scheduler = self._step_began, self._scheduler
+            self._send(
+                Heartbeat(
+                    step_s=time.monotonic() - began if began else 0.0,
+                    running=len(scheduler.reading) + len(scheduler.decoding) if scheduler else 0,
+                    waiting=len(scheduler.waiting) if scheduler else 0,
+                    active_bytes=mx.get_active_memory(),
+                    cache_bytes=scheduler.prefixes.nbytes if scheduler else 0,
+                    output_tokens=scheduler.output_tokens if scheduler else 0,
+                )
+            )
+            time.sleep(1.0)
+
+    def _send(self, frame: Frame) -> None:
+        with self._sending:
+            try:
+                self._connection.sendall(encode(frame))
+            except OSError:
+                os._exit(0)
+
+
+def main() -> None:
+    logging.basicConfig(level=os.environ.get("CLAUDE_LOCAL_LOG_LEVEL", "info").upper(), format="%(asctime)s engine %(message)s")
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    os.dup2(2, 1)  # mlx-lm prints; stdout is nobody's business here
+    try:
+        Worker(connection).run()
+    except BaseException:
+        log.exception("the engine ends")
+        os._exit(70)
+    os._exit(0)  # MLX can abort when its streams are torn down at exit
+
+
+if __name__ == "__main__":
+    main()

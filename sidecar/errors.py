@@ -1,0 +1,64 @@
+"""The errors that become answers: one small tree, each with its HTTP status and the API's error type."""
+
+
+class RequestError(Exception):
+    """Base of all; the text is shown to the user, so it says what to do."""
+
+    status = 500
+    type = "api_error"
+    retry_after: int | None = None
+    """Seconds for the `retry-after` header."""
+
+
+class InvalidRequest(RequestError):
+    """The client's fault: asking again the same way is pointless."""
+
+    status = 400
+    type = "invalid_request_error"
+
+
+class PromptTooLong(InvalidRequest):
+    """Claude Code understands exactly these words: it shows both numbers and compacts."""
+
+    def __init__(self, tokens: int, limit: int) -> None:
+        super().__init__(f"prompt is too long: {tokens} tokens > {limit} maximum")
+
+
+class Unauthorized(RequestError):
+    status = 401
+    type = "authentication_error"
+
+
+class Forbidden(RequestError):
+    status = 403
+    type = "permission_error"
+
+
+class NotFound(RequestError):
+    status = 404
+    type = "not_found_error"
+
+
+class MethodNotAllowed(RequestError):
+    status = 405
+    type = "invalid_request_error"
+
+
+class TooLarge(RequestError):
+    status = 413
+    type = "request_too_large"
+
+
+class Unavailable(RequestError):
+    """Not now: 503 rather than 529, because clients show the text of a 503 and replace that of a 529."""
+
+    status = 503
+    retry_after = 1
+
+    def __init__(self, message: str, retry_after: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Internal(RequestError):
+    """Our bug."""

@@ -1,0 +1,255 @@
+"""What sidecar and engine say: length-prefixed msgpack frames over a socketpair.
+
+The only place where this format is spelled. A frame is a 4-byte big-endian length and the msgpack
+of one tagged struct. The conversation types at the top are the neutral form between the public API
+and the prompt builder: both sides of the engine boundary know them, neither knows the other's format.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import msgspec
+
+FRAME_LIMIT = 64 * 2**20
+"""Bytes; twice the largest request body, so that only a broken peer can exceed it."""
+
+
+class Frame(msgspec.Struct, frozen=True, tag=True):
+    """Base of everything that is encoded with its class name as the tag."""
+
+
+# A conversation, as the engine reads it
+
+
+class Text(Frame):
+    text: str
+
+
+class Call(Frame):
+    """The model's call of a tool."""
+
+    id: str
+    name: str
+    arguments: dict[str, Any]
+
+
+class Result(Frame):
+    """What a tool gave back."""
+
+    call_id: str
+    text: str
+    is_error: bool = False
+
+
+Block = Text | Call | Result
+
+
+class Message(Frame):
+    role: Literal["user", "assistant"]
+    blocks: tuple[Block, ...]
+
+
+class Tool(Frame):
+    name: str
+    description: str
+    schema: dict[str, Any]
+    """JSON Schema of the arguments, as the client sent it."""
+
+
+class Conversation(Frame):
+    """Roles alternate and begin with the user; a trailing assistant message is a prefill to go on from."""
+
+    system: str
+    messages: tuple[Message, ...]
+    tools: tuple[Tool, ...] = ()
+
+
+class Sampling(Frame):
+    """Values are in range: `anthropic.request` has checked them, and mlx-lm fails badly on others."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+
+
+# To the engine
+
+
+class Load(Frame):
+    """Load a model directory; answered by Ready or Failed(id=0)."""
+
+    path: str
+    name: str
+    context: int
+    """Upper limit of the window in tokens; 0 = the model's own."""
+    cache_bytes: int
+    """Budget for cached prefixes; 0 = the engine chooses."""
+
+
+class Generate(Frame):
+    id: int
+    conversation: Conversation
+    sampling: Sampling
+    max_tokens: int
+    """0 reads the prompt into the cache and generates nothing."""
+    stop: tuple[str, ...] = ()
+    session: str = ""
+    """Which client this belongs to: streams are scheduled fairly between sessions."""
+
+
+class Count(Frame):
+    """Count the tokens of the prompt as Generate would render it; answered by Counted."""
+
+    id: int
+    conversation: Conversation
+
+
+class Cancel(Frame):
+    """Give up a request; nothing more is sent for it. What was read of its prompt stays cached."""
+
+    id: int
+
+
+class Drop(Frame):
+    """Forget every cached prefix."""
+
+
+class Stop(Frame):
+    """Exit now."""
+
+
+ToEngine = Load | Generate | Count | Cancel | Drop | Stop
+
+
+# From the engine
+
+
+class Ready(Frame):
+    """The model is in memory."""
+
+    name: str
+    context_window: int
+    """Tokens, prompt and answer together."""
+    bytes_per_token: int
+    """Measured growth of the KV cache, all layers."""
+
+
+class Started(Frame):
+    """The prompt is rendered and about to be read."""
+
+    id: int
+    prompt_tokens: int
+    cached_tokens: int
+
+
+class Progress(Frame):
+    """So many prompt tokens have been read (or were cached)."""
+
+    id: int
+    tokens: int
+
+
+class TextDelta(Frame):
+    id: int
+    text: str
+
+
+class ThinkingDelta(Frame):
+    id: int
+    text: str
+
+
+class ToolStart(Frame):
+    """A tool call begins; ToolArguments follow until the next event of another kind."""
+
+    id: int
+    name: str
+
+
+class ToolArguments(Frame):
+    """The next piece of the call's arguments, as JSON text."""
+
+    id: int
+    json: str
+
+
+class Finished(Frame):
+    id: int
+    reason: Literal["end", "length", "stop", "window", "tool"]
+    """window: the context window is full before max_tokens was reached."""
+    prompt_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    stop_sequence: str | None = None
+
+
+class Counted(Frame):
+    id: int
+    tokens: int
+
+
+class Failed(Frame):
+    """A request (or with id 0 the load) ends without an answer."""
+
+    id: int
+    kind: Literal["too_long", "invalid", "overloaded", "internal"]
+    message: str
+
+
+class Heartbeat(Frame):
+    """Sent every second by a thread of its own, so that a stuck step shows as a growing `step_s`."""
+
+    step_s: float
+    """Seconds since the current step began; 0 between steps."""
+    running: int
+    waiting: int
+    active_bytes: int
+    """Live arrays: weights, KV caches, transients."""
+    cache_bytes: int
+    """The part of them that is cached prefixes."""
+    output_tokens: int
+    """Generated since the load."""
+
+
+FromEngine = (
+    Ready
+    | Started
+    | Progress
+    | TextDelta
+    | ThinkingDelta
+    | ToolStart
+    | ToolArguments
+    | Finished
+    | Counted
+    | Failed
+    | Heartbeat
+)
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def encode(frame: Frame) -> bytes:
+    """One frame, length included."""
+    body = _encoder.encode(frame)
+    return len(body).to_bytes(4, "big") + body
+
+
+class Decoder:
+    """Cuts a byte stream into frames of one direction: `Decoder(ToEngine)` or `Decoder(FromEngine)`."""
+
+    def __init__(self, direction: Any) -> None:
+        self._decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(direction)
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[Any]:
+        """Yield the frames that `data` completes; raises ValueError on anything that is not a frame."""
+        self._buffer += data
+        while len(self._buffer) >= 4:
+            length = int.from_bytes(self._buffer[:4], "big")
+            if length > FRAME_LIMIT:
+                raise ValueError(f"a frame of {length} bytes")
+            if len(self._buffer) < 4 + length:
+                return
+            body = bytes(self._buffer[4 : 4 + length])
+            del self._buffer[: 4 + length]
+            yield self._decoder.decode(body)
