@@ -17,7 +17,7 @@ from typing import Any, Self
 from sidecar import __version__
 
 PROTOCOL = 1
-"""Raised when a line below changes its meaning: an idle sidecar of another protocol is replaced, a busy one reported."""
+"""Raised when a line below changes its meaning: shim and sidecar of different protocols do not talk."""
 
 LEASE_PATH = "/control/lease"
 STATUS_PATH = "/control/status"
@@ -121,19 +121,27 @@ def run_directory(override: str = "") -> RunDirectory:
     """
     path = Path(override) if override else _default_run_directory()
     if len(os.fsencode(path / "socket")) > SOCKET_PATH_LIMIT:
-        raise RunDirectoryError(f"{path}: too long for a socket path ({SOCKET_PATH_LIMIT} bytes). Choose a shorter run_dir.")
+        raise RunDirectoryError(
+            f"{path}: too long for a socket path ({SOCKET_PATH_LIMIT} bytes). Choose a shorter run_dir."
+        )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir(mode=0o700, exist_ok=True)
         status = path.lstat()
     except OSError as error:
-        raise RunDirectoryError(f"{path}: {error.strerror}. Set CLAUDE_LOCAL_RUN_DIR to a directory of yours.") from None
+        raise RunDirectoryError(
+            f"{path}: {error.strerror}. Set CLAUDE_LOCAL_RUN_DIR to a directory of yours."
+        ) from None
     if not stat.S_ISDIR(status.st_mode):
         raise RunDirectoryError(f"{path} is not a directory (a symbolic link?). Remove it.")
     if status.st_uid != os.geteuid():
-        raise RunDirectoryError(f"{path} belongs to user {status.st_uid}, not to you. Remove it or set CLAUDE_LOCAL_RUN_DIR.")
+        raise RunDirectoryError(
+            f"{path} belongs to user {status.st_uid}, not to you. Remove it or set CLAUDE_LOCAL_RUN_DIR."
+        )
     if status.st_mode & 0o077:
-        raise RunDirectoryError(f"{path} is open to other users (mode {status.st_mode & 0o777:o}). Remove it or chmod 700 it.")
+        raise RunDirectoryError(
+            f"{path} is open to other users (mode {status.st_mode & 0o777:o}). Remove it or chmod 700 it."
+        )
     return RunDirectory(path)
 
 

@@ -21,11 +21,11 @@ class Frame(msgspec.Struct, frozen=True, tag=True):
 # A conversation, as the engine reads it
 
 
-class Text(Frame):
+class Text(Frame, frozen=True):
     text: str
 
 
-class Call(Frame):
+class Call(Frame, frozen=True):
     """The model's call of a tool."""
 
     id: str
@@ -33,7 +33,7 @@ class Call(Frame):
     arguments: dict[str, Any]
 
 
-class Result(Frame):
+class Result(Frame, frozen=True):
     """What a tool gave back."""
 
     call_id: str
@@ -44,19 +44,19 @@ class Result(Frame):
 Block = Text | Call | Result
 
 
-class Message(Frame):
+class Message(Frame, frozen=True):
     role: Literal["user", "assistant"]
     blocks: tuple[Block, ...]
 
 
-class Tool(Frame):
+class Tool(Frame, frozen=True):
     name: str
     description: str
     schema: dict[str, Any]
     """JSON Schema of the arguments, as the client sent it."""
 
 
-class Conversation(Frame):
+class Conversation(Frame, frozen=True):
     """Roles alternate and begin with the user; a trailing assistant message is a prefill to go on from."""
 
     system: str
@@ -64,7 +64,7 @@ class Conversation(Frame):
     tools: tuple[Tool, ...] = ()
 
 
-class Sampling(Frame):
+class Sampling(Frame, frozen=True):
     """Values are in range: `anthropic.request` has checked them, and mlx-lm fails badly on others."""
 
     temperature: float = 1.0
@@ -75,7 +75,7 @@ class Sampling(Frame):
 # To the engine
 
 
-class Load(Frame):
+class Load(Frame, frozen=True):
     """Load a model directory; answered by Ready or Failed(id=0)."""
 
     path: str
@@ -86,7 +86,7 @@ class Load(Frame):
     """Budget for cached prefixes; 0 = the engine chooses."""
 
 
-class Generate(Frame):
+class Generate(Frame, frozen=True):
     id: int
     conversation: Conversation
     sampling: Sampling
@@ -97,24 +97,24 @@ class Generate(Frame):
     """Which client this belongs to: streams are scheduled fairly between sessions."""
 
 
-class Count(Frame):
+class Count(Frame, frozen=True):
     """Count the tokens of the prompt as Generate would render it; answered by Counted."""
 
     id: int
     conversation: Conversation
 
 
-class Cancel(Frame):
+class Cancel(Frame, frozen=True):
     """Give up a request; nothing more is sent for it. What was read of its prompt stays cached."""
 
     id: int
 
 
-class Drop(Frame):
+class Drop(Frame, frozen=True):
     """Forget every cached prefix."""
 
 
-class Stop(Frame):
+class Stop(Frame, frozen=True):
     """Exit now."""
 
 
@@ -124,7 +124,7 @@ ToEngine = Load | Generate | Count | Cancel | Drop | Stop
 # From the engine
 
 
-class Ready(Frame):
+class Ready(Frame, frozen=True):
     """The model is in memory."""
 
     name: str
@@ -134,7 +134,7 @@ class Ready(Frame):
     """Measured growth of the KV cache, all layers."""
 
 
-class Started(Frame):
+class Started(Frame, frozen=True):
     """The prompt is rendered and about to be read."""
 
     id: int
@@ -142,38 +142,38 @@ class Started(Frame):
     cached_tokens: int
 
 
-class Progress(Frame):
+class Progress(Frame, frozen=True):
     """So many prompt tokens have been read (or were cached)."""
 
     id: int
     tokens: int
 
 
-class TextDelta(Frame):
+class TextDelta(Frame, frozen=True):
     id: int
     text: str
 
 
-class ThinkingDelta(Frame):
+class ThinkingDelta(Frame, frozen=True):
     id: int
     text: str
 
 
-class ToolStart(Frame):
+class ToolStart(Frame, frozen=True):
     """A tool call begins; ToolArguments follow until the next event of another kind."""
 
     id: int
     name: str
 
 
-class ToolArguments(Frame):
+class ToolArguments(Frame, frozen=True):
     """The next piece of the call's arguments, as JSON text."""
 
     id: int
     json: str
 
 
-class Finished(Frame):
+class Finished(Frame, frozen=True):
     id: int
     reason: Literal["end", "length", "stop", "window", "tool"]
     """window: the context window is full before max_tokens was reached."""
@@ -183,12 +183,12 @@ class Finished(Frame):
     stop_sequence: str | None = None
 
 
-class Counted(Frame):
+class Counted(Frame, frozen=True):
     id: int
     tokens: int
 
 
-class Failed(Frame):
+class Failed(Frame, frozen=True):
     """A request (or with id 0 the load) ends without an answer."""
 
     id: int
@@ -196,7 +196,7 @@ class Failed(Frame):
     message: str
 
 
-class Heartbeat(Frame):
+class Heartbeat(Frame, frozen=True):
     """Sent every second by a thread of its own, so that a stuck step shows as a growing `step_s`."""
 
     step_s: float

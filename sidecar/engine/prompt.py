@@ -36,7 +36,9 @@ class PromptBuilder:
     def __init__(self, tokenizer: TokenizerWrapper) -> None:
         self._tokenizer = tokenizer
         special = [
-            token.content for token in tokenizer.added_tokens_decoder.values() if token.special and token.content.strip()
+            token.content
+            for token in tokenizer.added_tokens_decoder.values()
+            if token.special and token.content.strip()
         ]
         self._special = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))) or r"(?!)")
 
@@ -86,7 +88,12 @@ class PromptBuilder:
         system = self._clean(conversation.system)
         if conversation.tools and not self.native_tools:
             system = f"{system}\n\n{_describe(conversation.tools)}".strip()
-        names = {block.id: block.name for message in conversation.messages for block in message.blocks if isinstance(block, Call)}
+        names = {
+            block.id: block.name
+            for message in conversation.messages
+            for block in message.blocks
+            if isinstance(block, Call)
+        }
         turns = [turn for message in conversation.messages for turn in self._turns(message, names)]
         if system and self._renders_system:
             return [{"role": "system", "content": system}, *turns]
@@ -95,7 +102,9 @@ class PromptBuilder:
         return turns
 
     def _turns(self, message: Message, names: dict[str, str]) -> list[dict[str, Any]]:
-        text = "\n\n".join(self._clean(block.text) for block in message.blocks if isinstance(block, Text) and block.text)
+        text = "\n\n".join(
+            self._clean(block.text) for block in message.blocks if isinstance(block, Text) and block.text
+        )
         if message.role == "assistant":
             return [self._assistant(text, [block for block in message.blocks if isinstance(block, Call)])]
         results = [block for block in message.blocks if isinstance(block, Result)]
@@ -103,7 +112,12 @@ class PromptBuilder:
             parts = [f"<tool_response>\n{self._result(result)}\n</tool_response>" for result in results]
             return [_user("\n".join([*parts, text] if text or not parts else parts))]
         turns = [
-            {"role": "tool", "tool_call_id": result.call_id, "name": names.get(result.call_id, ""), "content": self._result(result)}
+            {
+                "role": "tool",
+                "tool_call_id": result.call_id,
+                "name": names.get(result.call_id, ""),
+                "content": self._result(result),
+            }
             for result in results
         ]
         return [*turns, _user(text)] if text or not turns else turns
@@ -127,7 +141,9 @@ class PromptBuilder:
         """Break up special tokens in foreign text: a file that holds `<|end|>` must not end the user's turn."""
         return self._special.sub(lambda match: match[0][0] + "\u200b" + match[0][1:], text)
 
-    def _render(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None, add_generation_prompt: bool = True) -> str:
+    def _render(
+        self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None, add_generation_prompt: bool = True
+    ) -> str:
         try:
             rendered: str = self._tokenizer.apply_chat_template(
                 messages, tools=tools, add_generation_prompt=add_generation_prompt, tokenize=False

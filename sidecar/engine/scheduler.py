@@ -25,9 +25,9 @@ MAX_READING = 4
 CHUNK = 2048
 """Prompt tokens in one forward pass when nobody waits for it; larger gains nothing."""
 SLICE_S, ALONE_S = 0.15, 1.0
-"""Seconds that one piece of a prompt may take: beside streams (their longest gap), and alone (how late a cancel is seen)."""
+"""Seconds that a piece of a prompt may take: beside streams (their longest gap), alone (how late a cancel is seen)."""
 DECODES_PER_SLICE = 4
-"""Decode steps between two slices: with 4 the median gap of a stream stays undisturbed, with 1 it is the slice's length."""
+"""Decode steps between two slices: with 4 a stream's median gap stays undisturbed, with 1 it is the slice's length."""
 
 
 @dataclass(eq=False, slots=True)
@@ -63,7 +63,7 @@ class Stream:
 class Pace:
     """Measured reading speed, in tokens per second."""
 
-    rate: float = 256.0
+    rate: float = 32.0
 
     def observe(self, tokens: int, seconds: float) -> None:
         # Tiny slices measure overhead, not speed.
@@ -156,7 +156,7 @@ class Scheduler:
             self._retire(row)
 
     def step(self) -> None:
-        """One slice of reading and a few decode steps. An exception leaves the batch undefined: the process must end."""
+        """One slice of reading and a few decode steps. After an exception the process must end."""
         while self.waiting and len(self.reading) < MAX_READING and len(self.reading) + len(self.decoding) < MAX_ROWS:
             self._begin(self.waiting.pop(0))
         todo = plan([stream.unread for stream in self.reading], bool(self.decoding), self._pace.rate)
@@ -250,7 +250,7 @@ class Scheduler:
 
     def _retire(self, row: int) -> None:
         """Take a row out of the batch before its end; its cache is kept."""
-        stream = self.decoding.pop(row)
+        del self.decoding[row]
         with mx.stream(self._batch.stream):
             cache, tokens = self._batch.remove([row], return_prompt_caches=True)[row]
             self.prefixes.add(list(tokens), cache)

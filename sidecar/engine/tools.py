@@ -55,7 +55,9 @@ class Grammars:
     def _tag(self, tool: Tool) -> StructTag:
         schema = {**tool.schema, "x-guidance": _SEPARATORS}
         if problem := LLMatcher.validate_grammar(LLMatcher.grammar_from_json_schema(schema), self._tokenizer):
-            log.warning("tool %s: its schema is loosened to any object, since it does not compile: %s", tool.name, problem)
+            log.warning(
+                "tool %s: its schema is loosened to any object, since it does not compile: %s", tool.name, problem
+            )
             schema = {"type": "object", "x-guidance": _SEPARATORS}
         begin = f'{CALL_START}\n{{"name": {json.dumps(tool.name)}, "arguments": '
         return StructTag(trigger=CALL_START, begin=begin, grammar=schema, end=f"}}\n{CALL_END}")
@@ -77,7 +79,7 @@ class GrammarProcessor:
     def __call__(self, context: mx.array, logits: mx.array) -> mx.array:
         # The context's last token is the one sampled from our previous mask, except on the first call.
         if self._sampling and not self._matcher.is_stopped():
-            self._matcher.consume_token(int(context[-1].item()))
+            self._matcher.consume_token(int(context[-1].item()))  # type: ignore[arg-type]  # an integer array
         self._sampling = True
         return mx.where(mx.array(self._allowed(logits.shape[-1])), logits, -mx.inf)
 
@@ -96,7 +98,13 @@ class AnswerParser:
     """
 
     def __init__(
-        self, request: int, tokenizer: TokenizerWrapper, tools: tuple[Tool, ...], native: bool, stop: tuple[str, ...], opening: str
+        self,
+        request: int,
+        tokenizer: TokenizerWrapper,
+        tools: tuple[Tool, ...],
+        native: bool,
+        stop: tuple[str, ...],
+        opening: str,
     ) -> None:
         self.stopped: str | None = None
         self.calls = 0
@@ -194,7 +202,9 @@ class _Call:
             yield ToolArguments(self._request, self.text.rstrip()[:-1])
 
 
-def _transitions(tokenizer: TokenizerWrapper, tools: bool, native: bool, stop: tuple[str, ...]) -> dict[str, list[tuple[str, str]]]:
+def _transitions(
+    tokenizer: TokenizerWrapper, tools: bool, native: bool, stop: tuple[str, ...]
+) -> dict[str, list[tuple[str, str]]]:
     """The states text, thinking, tool and stopN, and the markers between them."""
     edges: dict[str, list[tuple[str, str]]] = {"text": [], "thinking": [], "tool": []}
     if tokenizer.has_thinking:

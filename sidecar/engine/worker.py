@@ -133,7 +133,9 @@ class Worker:
 
 
 def main() -> None:
-    logging.basicConfig(level=os.environ.get("CLAUDE_LOCAL_LOG_LEVEL", "info").upper(), format="%(asctime)s engine %(message)s")
+    logging.basicConfig(
+        level=os.environ.get("CLAUDE_LOCAL_LOG_LEVEL", "info").upper(), format="%(asctime)s engine %(message)s"
+    )
     connection = socket.socket(fileno=int(sys.argv[1]))
     os.dup2(2, 1)  # mlx-lm prints; stdout is nobody's business here
     try:

@@ -1,0 +1,158 @@
+"""Engine events become an answer: content blocks in strict order, as server-sent events or as one message.
+
+Pure: the only state is the block that is open. Block lifecycles and event order follow the API's streaming
+reference: message_start, (block start, deltas, block stop)*, message_delta, message_stop.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from sidecar.frames import Finished, FromEngine, Started, TextDelta, ThinkingDelta, ToolArguments, ToolStart
+
+_STOP_REASONS = {
+    "end": "end_turn",
+    "length": "max_tokens",
+    "stop": "stop_sequence",
+    "window": "model_context_window_exceeded",
+    "tool": "tool_use",
+}
+
+PING: dict[str, Any] = {"type": "ping"}
+
+
+class Reply:
+    """Folds the engine's events of one request into API events."""
+
+    def __init__(self, message_id: str, model: str, new_tool_id: Callable[[], str]) -> None:
+        self._message_id = message_id
+        self._model = model
+        self._new_tool_id = new_tool_id
+        self._open: str | None = None
+        self._index = -1
+        self._blank = ""
+
+    def start(self, started: Started | None) -> dict[str, Any]:
+        """The message_start event; without `started` (the prompt is not rendered yet) its input counts are 0 and
+        message_delta brings the true ones."""
+        usage = _usage(started.prompt_tokens, started.cached_tokens, 0) if started else _usage(0, 0, 0)
+        return {
+            "type": "message_start",
+            "message": {
+                "id": self._message_id,
+                "type": "message",
+                "role": "assistant",
+                "model": self._model,
+                "content": [],
+                "stop_reason": None,
+                "stop_sequence": None,
+                "usage": usage,
+            },
+        }
+
+    def feed(self, event: FromEngine) -> Iterator[dict[str, Any]]:
+        """The API events that follow from one engine event."""
+        match event:
+            case TextDelta():
+                yield from self._text(event.text)
+            case ThinkingDelta():
+                yield from self._ensure("thinking", {"type": "thinking", "thinking": "", "signature": ""})
+                yield self._delta({"type": "thinking_delta", "thinking": event.text})
+            case ToolStart():
+                yield from self._close()
+                block = {"type": "tool_use", "id": self._new_tool_id(), "name": event.name, "input": {}}
+                yield from self._ensure("tool_use", block)
+            case ToolArguments():
+                yield self._delta({"type": "input_json_delta", "partial_json": event.json})
+            case Finished():
+                yield from self._close()
+                yield {
+                    "type": "message_delta",
+                    "delta": {"stop_reason": _STOP_REASONS[event.reason], "stop_sequence": event.stop_sequence},
+                    "usage": _usage(event.prompt_tokens, event.cached_tokens, event.output_tokens),
+                }
+                yield {"type": "message_stop"}
+            case _:
+                pass
+
+    def _text(self, text: str) -> Iterator[dict[str, Any]]:
+        # The API refuses empty and blank text blocks in history, so none is opened before there is something in it.
+        if self._open != "text":
+            self._blank += text
+            if not self._blank.strip():
+                return
+            text, self._blank = self._blank.lstrip(), ""
+        yield from self._ensure("text", {"type": "text", "text": ""})
+        yield self._delta({"type": "text_delta", "text": text})
+
+    def _ensure(self, kind: str, block: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        if self._open == kind:
+            return
+        yield from self._close()
+        self._index += 1
+        self._open = kind
+        yield {"type": "content_block_start", "index": self._index, "content_block": block}
+
+    def _delta(self, delta: dict[str, Any]) -> dict[str, Any]:
+        return {"type": "content_block_delta", "index": self._index, "delta": delta}
+
+    def _close(self) -> Iterator[dict[str, Any]]:
+        self._blank = ""
+        if self._open is None:
+            return
+        if self._open == "thinking":
+            # Clients send the signature back; nothing local checks it, but its absence makes some drop the block.
+            yield self._delta({"type": "signature_delta", "signature": "local"})
+        self._open = None
+        yield {"type": "content_block_stop", "index": self._index}
+
+
+def sse(event: dict[str, Any]) -> bytes:
+    """One server-sent event."""
+    kind: str = event["type"]
+    return b"event: " + kind.encode() + b"\ndata: " + msgspec.json.encode(event) + b"\n\n"
+
+
+def collect(events: list[dict[str, Any]]) -> dict[str, Any]:
+    """The whole message that a stream's events describe."""
+    message: dict[str, Any] = {}
+    arguments = ""
+    for event in events:
+        match event["type"]:
+            case "message_start":
+                message = event["message"]
+            case "content_block_start":
+                message["content"].append(dict(event["content_block"]))
+                arguments = ""
+            case "content_block_delta":
+                block, delta = message["content"][-1], event["delta"]
+                if "partial_json" in delta:
+                    arguments += delta["partial_json"]
+                for key in ("text", "thinking", "signature"):
+                    if key in delta:
+                        block[key] += delta[key]
+            case "content_block_stop":
+                _close_arguments(message["content"], arguments)
+            case "message_delta":
+                message |= event["delta"]
+                message["usage"] = event["usage"]
+    return message
+
+
+def _close_arguments(content: list[dict[str, Any]], arguments: str) -> None:
+    if content[-1]["type"] != "tool_use":
+        return
+    try:
+        content[-1]["input"] = msgspec.json.decode(arguments)
+    except msgspec.DecodeError:
+        content.pop()  # cut off by max_tokens: half a call is no call
+
+
+def _usage(prompt: int, cached: int, output: int) -> dict[str, int]:
+    return {
+        "input_tokens": prompt - cached,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": cached,
+        "output_tokens": output,
+    }

@@ -1,0 +1,220 @@
+"""A model's name becomes a complete directory on disk.
+
+Runs as a process of its own (`python -m sidecar.download NAME`), so that the hub library's memory and threads stay
+out of the sidecar and giving up is a kill. Says JSON lines on stdout: `{"done", "total"}` in bytes while it
+downloads, then either the fields of `ModelFiles` or `{"error", "exit_code"}`.
+"""
+
+import errno
+import io
+import json
+import shutil
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+ALIASES = {
+    "phi-3-mini": "mlx-community/Phi-3-mini-128k-instruct-4bit",
+    "qwen3-4b": "mlx-community/Qwen3-4B-Instruct-2507-4bit",
+    "qwen2.5-coder-7b": "mlx-community/Qwen2.5-Coder-7B-Instruct-4bit",
+    "llama-3.2-3b": "mlx-community/Llama-3.2-3B-Instruct-4bit",
+}
+DEMO = Path(__file__).parent / "engine" / "demo"
+"""The built-in model, part of this package."""
+
+# sysexits.h
+EX_USAGE, EX_DATAERR, EX_NOINPUT, EX_UNAVAILABLE, EX_IOERR = 64, 65, 66, 69, 74
+
+_PATTERNS = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "tokenizer*"]
+"""What mlx-lm reads of a repository; never code."""
+
+
+class ModelUnavailable(Exception):
+    """The model cannot be had; the text says what to do."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """A complete model directory and what its configuration says."""
+
+    path: str
+    weights_bytes: int
+    context_window: int
+    """The most tokens that the model was made for."""
+    bytes_per_token: int
+    """Predicted growth of the KV cache; layers with a sliding window do not grow."""
+
+
+def resolve(name: str) -> ModelFiles:
+    """Find the model, downloading what is missing; raises ModelUnavailable."""
+    if name == "demo":
+        return inspect(DEMO)
+    if name.startswith(("/", "~")):
+        return inspect(Path(name).expanduser())
+    repository = ALIASES.get(name, name)
+    if "/" not in repository:
+        known = ", ".join(["demo", *ALIASES])
+        raise ModelUnavailable(
+            f"no model is called {name!r}: use one of {known}, a hub id (owner/name) or a path", EX_USAGE
+        )
+    return _from_hub(repository)
+
+
+def inspect(path: Path) -> ModelFiles:
+    """Check that a directory holds a whole model, without loading it; raises ModelUnavailable."""
+    try:
+        config = json.loads((path / "config.json").read_text("utf-8"))
+    except FileNotFoundError:
+        raise ModelUnavailable(f"{path} is not a model: it has no config.json", EX_NOINPUT) from None
+    except (OSError, ValueError) as error:
+        raise ModelUnavailable(f"{path}/config.json cannot be read: {error}", EX_DATAERR) from None
+    text = {**config, **config.get("text_config", {})}
+    return ModelFiles(str(path), _check_weights(path), _window(text, path), kv_bytes_per_token(text))
+
+
+def kv_bytes_per_token(config: dict[str, Any]) -> int:
+    """Predicted bytes that one token adds to the KV cache, from config.json's usual keys; too high when in doubt."""
+    layers = int(config.get("num_hidden_layers", 0))
+    heads = int(config.get("num_attention_heads", 1))
+    head_dim = int(config.get("head_dim") or config.get("hidden_size", 0) // heads)
+    width = 4 if (config.get("torch_dtype") or config.get("dtype")) == "float32" else 2
+    if types := config.get("layer_types"):
+        layers = sum(kind == "full_attention" for kind in types)
+    elif pattern := config.get("sliding_window_pattern"):
+        layers = -(-layers // int(pattern))
+    elif "attention_window_size" in config:  # recurrent_gemma: every attention is local
+        layers = 0
+    return 2 * layers * int(config.get("num_key_value_heads") or heads) * head_dim * width
+
+
+def _window(config: dict[str, Any], path: Path) -> int:
+    if window := config.get("max_position_embeddings"):
+        return int(window)
+    try:
+        limit = json.loads((path / "tokenizer_config.json").read_text("utf-8")).get("model_max_length")
+    except (OSError, ValueError):
+        limit = None
+    # transformers writes 1e30 for "unknown"
+    return int(limit) if limit and limit < 1e8 else 8192
+
+
+def _check_weights(path: Path) -> int:
+    """Bytes of weights; a file that is missing, cut off or not safetensors at all is named."""
+    from safetensors import SafetensorError, safe_open
+
+    index = path / "model.safetensors.index.json"
+    if index.is_file():
+        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+    else:
+        names = sorted(file.name for file in path.glob("model*.safetensors"))
+    if not names:
+        raise ModelUnavailable(f"{path} has no weights in safetensors files", EX_NOINPUT)
+    for name in names:
+        try:
+            with safe_open(path / name, framework="numpy"):
+                pass
+        except FileNotFoundError:
+            raise ModelUnavailable(f"{path / name} is missing", EX_NOINPUT) from None
+        except (SafetensorError, OSError) as error:
+            raise ModelUnavailable(f"{path / name} is corrupt ({error}): delete it and try again", EX_DATAERR) from None
+    return sum((path / name).stat().st_size for name in names)
+
+
+def _from_hub(repository: str) -> ModelFiles:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        return inspect(Path(snapshot_download(repository, allow_patterns=_PATTERNS, local_files_only=True)))
+    except (ModelUnavailable, LocalEntryNotFoundError):
+        pass  # not there, or an interrupted download: the hub library goes on where it stopped
+    try:
+        total = _missing_bytes(repository)
+        return inspect(Path(snapshot_download(repository, allow_patterns=_PATTERNS, tqdm_class=_progress_bar(total))))
+    except GatedRepoError:
+        url = f"https://huggingface.co/{repository}"
+        raise ModelUnavailable(
+            f"{repository} asks you to accept its licence at {url} and to set HF_TOKEN", EX_UNAVAILABLE
+        ) from None
+    except RepositoryNotFoundError:
+        raise ModelUnavailable(f"the model hub has no {repository}", EX_UNAVAILABLE) from None
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise ModelUnavailable(
+                f"the disk is full while downloading {repository}: free some space", EX_IOERR
+            ) from None
+        raise _unreachable(repository, error) from None
+    except ModelUnavailable:
+        raise
+    except Exception as error:  # httpx's errors among others, whose classes are the hub library's business
+        raise _unreachable(repository, error) from None
+
+
+def _unreachable(repository: str, error: Exception) -> ModelUnavailable:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return ModelUnavailable(
+        f"{repository} is not on this disk and the model hub cannot be reached ({reason}). "
+        "Go online once, or try the built-in model: CLAUDE_LOCAL_MODEL=demo",
+        EX_UNAVAILABLE,
+    )
+
+
+def _missing_bytes(repository: str) -> int:
+    """Bytes still to download; raises ModelUnavailable when the disk cannot hold them."""
+    from huggingface_hub import constants, snapshot_download
+
+    files = snapshot_download(repository, allow_patterns=_PATTERNS, dry_run=True)
+    missing = sum(file.file_size or 0 for file in files if file.will_download)
+    place = Path(constants.HF_HUB_CACHE)
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if free < missing:
+        raise ModelUnavailable(
+            f"{repository} needs {missing / 1e9:.1f} GB and {place} has {free / 1e9:.1f} GB free: free some space",
+            EX_IOERR,
+        )
+    return missing
+
+
+def _progress_bar(total: int) -> type:
+    """A bar for huggingface_hub that says lines instead of drawing."""
+    from huggingface_hub.utils import tqdm
+
+    class Lines(tqdm):  # type: ignore[misc]  # huggingface_hub is untyped for us
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            # The library draws several bars; the bytes written to disk are the ones that also count a resumed part.
+            self._counts = "Reconstruct" in str(kwargs.get("desc"))
+            super().__init__(*args, **{**kwargs, "file": io.StringIO(), "mininterval": 0.1})
+
+        def update(self, n: float | None = 1) -> bool | None:
+            drawn: bool | None = super().update(n)
+            if self._counts and total:
+                _say({"done": min(int(self.n), total), "total": total})
+            return drawn
+
+    return Lines
+
+
+def _say(line: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    """Resolve the model named on the command line and say so in JSON lines."""
+    try:
+        _say(asdict(resolve(sys.argv[1])))
+    except ModelUnavailable as error:
+        _say({"error": str(error), "exit_code": error.exit_code})
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

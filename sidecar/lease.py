@@ -1,0 +1,74 @@
+"""Leases: who uses the model, and from when on nobody does.
+
+A state machine without a clock: every call that needs the time gets it. What to do at a deadline is `serve`'s.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from sidecar.control import LeaseRequest
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lease:
+    """One invocation's hold on the sidecar."""
+
+    request: LeaseRequest
+    since: float
+
+
+@dataclass(slots=True)
+class Leases:
+    """All leases and the requests under way. Times are seconds on one clock; `never` is infinity."""
+
+    grace: float
+    unload: float
+    last_use: float
+    running: int = 0
+    """Requests under way."""
+    served: int = 0
+    _held: dict[str, list[Lease]] = field(default_factory=dict)
+
+    def grant(self, request: LeaseRequest, now: float) -> Lease:
+        lease = Lease(request, now)
+        self._held.setdefault(request.token_sha256, []).append(lease)
+        self.last_use = now
+        return lease
+
+    def release(self, lease: Lease, now: float) -> None:
+        held = self._held[lease.request.token_sha256]
+        held.remove(lease)
+        if not held:
+            del self._held[lease.request.token_sha256]
+        if lease.request.strong:
+            self.last_use = now
+
+    def find(self, token_sha256: str) -> Lease | None:
+        """The lease that a token belongs to."""
+        held = self._held.get(token_sha256)
+        return held[-1] if held else None
+
+    def begin(self, now: float) -> None:
+        """A request of any lease begins."""
+        self.running += 1
+        self.served += 1
+        self.last_use = now
+
+    def end(self, now: float) -> None:
+        self.running -= 1
+        self.last_use = now
+
+    def __iter__(self) -> Iterator[Lease]:
+        return iter([lease for held in self._held.values() for lease in held])
+
+    @property
+    def exit_at(self) -> float:
+        """When the sidecar may go: soft leases do not hold it, their requests do."""
+        if self.running or any(lease.request.strong for lease in self):
+            return float("inf")
+        return self.last_use + self.grace
+
+    @property
+    def unload_at(self) -> float:
+        """When the engine may go although terminals are open."""
+        return float("inf") if self.running else self.last_use + self.unload

@@ -1,0 +1,85 @@
+"""The models of this sidecar: names resolved once, one download shared by all who wait for it."""
+
+import json
+import sys
+from dataclasses import dataclass, field
+from functools import partial
+from subprocess import DEVNULL, PIPE
+
+import trio
+
+from sidecar.config import Config
+from sidecar.download import EX_UNAVAILABLE, ModelFiles, ModelUnavailable
+from sidecar.fit import Limits, limits
+from sidecar.guard import available_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LocalModel:
+    """A model that is whole on disk."""
+
+    name: str
+    files: ModelFiles
+    limits: Limits
+
+
+@dataclass(eq=False)
+class Fetch:
+    """One resolution under way: `done` and `total` bytes, and an event that is replaced at each change."""
+
+    done: int = 0
+    total: int = 0
+    changed: trio.Event = field(default_factory=trio.Event)
+
+    def tell(self, done: int, total: int) -> None:
+        self.done, self.total = done, total
+        self.changed.set()
+        self.changed = trio.Event()
+
+
+class Library:
+    """Resolves names to models on disk."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._models: dict[str, LocalModel] = {}
+        self._locks: dict[str, trio.Lock] = {}
+        self.fetches: dict[str, Fetch] = {}
+        """The resolutions under way, by name, for whoever shows progress."""
+
+    def known(self, name: str) -> LocalModel | None:
+        return self._models.get(name)
+
+    async def get(self, name: str) -> LocalModel:
+        """The model, once it is on disk; raises ModelUnavailable. Whoever comes second waits for the first."""
+        async with self._locks.setdefault(name, trio.Lock()):
+            if name not in self._models:
+                self.fetches[name] = fetch = Fetch()
+                try:
+                    files = await _resolve(name, fetch)
+                finally:
+                    del self.fetches[name]
+                    fetch.changed.set()
+                fits = limits(files, available_bytes(), self._config.context, self._config.cache_gb)
+                self._models[name] = LocalModel(name, files, fits)
+            return self._models[name]
+
+
+async def _resolve(name: str, fetch: Fetch) -> ModelFiles:
+    command = [sys.executable, "-I", "-m", "sidecar.download", name]
+    async with trio.open_nursery() as nursery:
+        process = await nursery.start(partial(trio.run_process, command, stdin=DEVNULL, stdout=PIPE, check=False))
+        answer: dict[str, object] = {}
+        pending = b""
+        async for data in process.stdout:
+            *lines, pending = (pending + data).split(b"\n")
+            for line in lines:
+                answer = json.loads(line)
+                if "done" in answer:
+                    fetch.tell(int(str(answer["done"])), int(str(answer["total"])))
+    if "path" in answer:
+        return ModelFiles(**answer)  # type: ignore[arg-type]  # written by asdict at the other end
+    reason = str(
+        answer.get("error", f"looking for the model {name!r} ended with status {process.returncode}; see the log")
+    )
+    raise ModelUnavailable(reason, int(str(answer.get("exit_code", EX_UNAVAILABLE))))

@@ -1,0 +1,209 @@
+"""The sidecar process: one per user, published before the model loads, gone when idle.
+
+`python -m sidecar.serve --run-dir DIR --ready-fd N`, started by the shim under its spawn lock. The life lock is held
+from before the socket appears until the process is gone, engine included: two can never serve at once.
+"""
+
+import fcntl
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from typing import TextIO
+
+import trio
+
+from sidecar import control
+from sidecar.config import Config, ConfigError, load
+from sidecar.engine_client import Engine
+from sidecar.guard import Guard
+from sidecar.http import serve_connection
+from sidecar.lease import Leases
+from sidecar.library import Library
+from sidecar.routes import App
+
+LOCK_WAIT_S = 20.0
+"""How long a new sidecar waits for the old one to be gone; the shim gives up after 30."""
+DRAIN_S = 600.0
+"""How long running requests may go on after a stop."""
+PROBE_S = 1.0
+SOCKET_CHECK_S = 30.0
+
+log = logging.getLogger(__name__)
+
+
+class StartError(Exception):
+    """The sidecar cannot start; the text is shown to the user."""
+
+
+def main() -> None:
+    options = dict(zip(sys.argv[1::2], sys.argv[2::2], strict=True))
+    ready = os.fdopen(int(options["--ready-fd"]), "w")
+    os.set_inheritable(ready.fileno(), False)
+    try:
+        config = load()
+        logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(name)s %(message)s")
+        directory = control.run_directory(options["--run-dir"])
+        life = hold_life_lock(directory)
+        listener = publish(directory)
+    except (ConfigError, control.RunDirectoryError, StartError, OSError) as error:
+        ready.write(f"error 70 {error}\n")
+        ready.close()
+        sys.exit(70)
+    trio.run(serve, config, directory, listener, ready)
+    os.close(life)
+
+
+def hold_life_lock(directory: control.RunDirectory) -> int:
+    """Take the life lock, waiting for a predecessor that is leaving; returns its descriptor, held until exit."""
+    deadline = time.monotonic() + LOCK_WAIT_S
+    while True:
+        lock = os.open(directory.life_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Somebody may have removed the file meanwhile: a lock on a file without a name keeps nobody out.
+            if os.path.exists(directory.life_lock) and os.stat(directory.life_lock).st_ino == os.fstat(lock).st_ino:
+                return lock
+        except BlockingIOError:
+            pass
+        os.close(lock)
+        if time.monotonic() > deadline:
+            raise StartError("another sidecar holds the lock and does not leave; `claude-local stop --now` ends it")
+        time.sleep(0.02)
+
+
+def publish(directory: control.RunDirectory) -> socket.socket:
+    """Listen on the socket: bound under a private name and renamed into place, so nobody meets a half-open door."""
+    private = directory.path / f"socket.{os.getpid()}"
+    private.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(os.fspath(private))
+    private.chmod(0o600)
+    listener.listen(512)
+    private.rename(directory.socket)
+    return listener
+
+
+async def serve(config: Config, directory: control.RunDirectory, listener: socket.socket, ready: TextIO) -> None:
+    """Serve until idle or told to stop; returns when everything is released."""
+    async with trio.open_nursery() as nursery:
+        leases = Leases(config.grace, config.unload, time.monotonic())
+        guard, engine = Guard(), Engine(nursery)
+        guard.sample(time.monotonic())
+        app = App(leases, Library(config), engine, guard)
+        door = Door(directory, listener, app)
+        nursery.start_soon(door.run)
+        nursery.start_soon(_probe, guard)
+        nursery.start_soon(_signals, app)
+        nursery.start_soon(_unload_when_unused, app, engine)
+        ready.write("ready\n")
+        ready.close()
+        log.info("sidecar %d serves at %s", os.getpid(), directory.socket)
+        await _until_leaving(app)
+        door.close()
+        if not app.now_please:
+            with trio.move_on_after(DRAIN_S):
+                while leases.running and not app.now_please:
+                    await app.changed.wait()
+        await engine.kill()
+        log.info("sidecar %d leaves", os.getpid())
+        nursery.cancel_scope.cancel()
+
+
+class Door:
+    """The listening socket and the connections that came through it."""
+
+    def __init__(self, directory: control.RunDirectory, listener: socket.socket, app: App) -> None:
+        self._directory = directory
+        self._app = app
+        self._scope = trio.CancelScope()
+        self._listener = listener
+        self._identity = directory.socket.stat().st_ino
+
+    async def run(self) -> None:
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            with self._scope:
+                while True:
+                    await self._accept(nursery)
+
+    async def _accept(self, connections: trio.Nursery) -> None:
+        """Accept until the socket's name is gone from the file system, then publish it again."""
+        self._listener.setblocking(False)
+        stream_listener = trio.SocketListener(trio.socket.from_stdlib_socket(self._listener))
+        async with trio.open_nursery() as nursery:
+
+            async def check() -> None:
+                while self._is_published():  # noqa: ASYNC110  # a file's disappearance is no event of ours
+                    await trio.sleep(SOCKET_CHECK_S)
+                log.warning("the socket's name is gone: publishing it again")
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(check)
+            await trio.serve_listeners(self._serve, [stream_listener], handler_nursery=connections)
+        self._listener = publish(self._directory)
+        self._identity = self._directory.socket.stat().st_ino
+
+    async def _serve(self, stream: trio.SocketStream) -> None:
+        try:
+            peer = control.peer_uid(stream.socket)  # type: ignore[arg-type]  # trio's socket has getsockopt too
+        except OSError:
+            peer = -1
+        if peer != os.geteuid():
+            log.warning("a connection of user %d is refused", peer)
+            await stream.aclose()
+            return
+        await serve_connection(stream, self._app.handle, self._app.fail)
+
+    def close(self) -> None:
+        """Let nobody in any more; connections inside go on."""
+        if self._is_published():
+            self._directory.socket.unlink()
+        self._scope.cancel()
+
+    def _is_published(self) -> bool:
+        try:
+            return self._directory.socket.stat().st_ino == self._identity
+        except OSError:
+            return False
+
+
+async def _until_leaving(app: App) -> None:
+    while not app.leaving:
+        changed = app.changed
+        with trio.move_on_after(max(0.0, app.leases.exit_at - time.monotonic())):
+            await changed.wait()
+        if time.monotonic() >= app.leases.exit_at:
+            app.leaving = True
+
+
+async def _unload_when_unused(app: App, engine: Engine) -> None:
+    while True:
+        changed = app.changed
+        with trio.move_on_after(max(0.0, app.leases.unload_at - time.monotonic())):
+            await changed.wait()
+        if time.monotonic() >= app.leases.unload_at and engine.process is not None:
+            log.info("no request for long: the engine is unloaded")
+            await engine.unload()
+        if time.monotonic() >= app.leases.unload_at:
+            await changed.wait()
+
+
+async def _probe(guard: Guard) -> None:
+    while True:
+        guard.sample(time.monotonic())
+        await trio.sleep(PROBE_S)
+
+
+async def _signals(app: App) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            app.now_please = app.leaving  # the second one means it
+            app.leaving = True
+            app._tell()
+
+
+if __name__ == "__main__":
+    main()
