@@ -89,8 +89,8 @@ def _parse(name: str, raw: object, default: object) -> object:
         raise ConfigError(f"{name}: {raw!r} is neither true nor false.")
     if isinstance(default, (int, float)) and not isinstance(raw, bool):
         try:
-            value = NEVER if raw == "never" and isinstance(default, float) else type(default)(raw)  # type: ignore[call-overload]
-        except (TypeError, ValueError):
+            value = NEVER if raw == "never" and isinstance(default, float) else type(default)(str(raw))
+        except ValueError:
             value = -1
         if value >= 0:
             return value

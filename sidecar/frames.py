@@ -93,6 +93,10 @@ class Generate(Frame, frozen=True):
     max_tokens: int
     """0 reads the prompt into the cache and generates nothing."""
     stop: tuple[str, ...] = ()
+    forced: tuple[str, ...] = ()
+    """The answer must be a call of one of these tools; empty = the model may also answer in words."""
+    parallel: bool = True
+    """Whether one answer may hold several calls."""
     session: str = ""
     """Which client this belongs to: streams are scheduled fairly between sessions."""
 

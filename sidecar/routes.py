@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -196,6 +197,7 @@ class App:
         beat = process.heartbeat if process else None
         return {
             "version": __version__,
+            "pid": os.getpid(),
             "protocol": PROTOCOL,
             "uptime_s": round(now - self._started, 1),
             "model": {
@@ -258,6 +260,8 @@ class App:
             sampling=api.sampling(parsed),
             max_tokens=parsed.max_tokens,
             stop=api.stop_sequences(parsed),
+            forced=api.forced_tools(parsed),
+            parallel=api.parallel_calls(parsed),
             session=request.headers.get("x-claude-code-session-id", lease.request.token_sha256),
         )
         if not self._guard.accepting:

@@ -83,6 +83,7 @@ class ToolDefinition(msgspec.Struct, frozen=True):
 class ToolChoice(msgspec.Struct, frozen=True):
     type: Literal["auto", "any", "tool", "none"]
     name: str | None = None
+    disable_parallel_tool_use: bool | None = None
 
 
 class CountRequest(msgspec.Struct, frozen=True):
@@ -153,6 +154,21 @@ def stop_sequences(request: MessagesRequest) -> tuple[str, ...]:
         if not sequence.strip():
             raise InvalidRequest(f"stop_sequences.{index}: each stop sequence must contain non-whitespace")
     return tuple(request.stop_sequences or ())
+
+
+def forced_tools(request: MessagesRequest) -> tuple[str, ...]:
+    """The tools of which one must be called, by `tool_choice`; empty when the model may choose."""
+    choice = request.tool_choice
+    if choice is None or choice.type not in ("any", "tool"):
+        return ()
+    names = tuple(tool.name for tool in request.tools or () if choice.type == "any" or tool.name == choice.name)
+    if not names:
+        raise InvalidRequest(f"tool_choice: there is no tool {choice.name or ''}".rstrip())
+    return names
+
+
+def parallel_calls(request: MessagesRequest) -> bool:
+    return not (request.tool_choice and request.tool_choice.disable_parallel_tool_use)
 
 
 def conversation(request: CountRequest) -> frames.Conversation:

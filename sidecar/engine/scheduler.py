@@ -274,5 +274,5 @@ class Scheduler:
     def _processors(self, request: Generate) -> list[Any]:
         if not request.conversation.tools or self.model.grammars is None or not self.model.prompts.json_calls:
             return []
-        matcher = self.model.grammars.matcher(request.conversation.tools)
+        matcher = self.model.grammars.matcher(request.conversation.tools, request.forced, request.parallel)
         return [GrammarProcessor(matcher, self.model.vocabulary, min(self.model.tokenizer.eos_token_ids))]

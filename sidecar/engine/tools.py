@@ -13,7 +13,7 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from llguidance import LLMatcher, LLTokenizer, StructTag
+from llguidance import LLMatcher, LLTokenizer
 from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 from mlx_lm.generate import TextStateMachine
 from mlx_lm.tokenizer_utils import TokenizerWrapper
@@ -25,6 +25,7 @@ CALL_START, CALL_END = "<tool_call>", "</tool_call>"
 _SEPARATORS = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 """json.dumps' defaults: what was sampled reads the same when it comes back as history, so the cache still fits."""
 
+_TAIL = json.dumps(f"}}\n{CALL_END}")
 _CALL_HEAD = re.compile(r'\s*\{"name": ("(?:[^"\\]|\\.)*"), "arguments": ')
 _CALL_TAIL = re.compile(r"[\s}]*\Z")
 
@@ -44,23 +45,44 @@ class Grammars:
 
     def __init__(self, tokenizer: LLTokenizer) -> None:
         self._tokenizer = tokenizer
-        self._last: tuple[tuple[Tool, ...], str] = ((), "")
+        self._last: tuple[object, str] = ((), "")
 
-    def matcher(self, tools: tuple[Tool, ...]) -> LLMatcher:
-        """A fresh matcher for free text with any number of valid calls in it."""
-        if tools != self._last[0]:
-            self._last = (tools, StructTag.to_grammar([self._tag(tool) for tool in tools], assume_special=False))
+    def matcher(self, tools: tuple[Tool, ...], forced: tuple[str, ...] = (), parallel: bool = True) -> LLMatcher:
+        """A fresh matcher: free text with valid calls in it, or with `forced` nothing but calls of these tools."""
+        key = (tools, forced, parallel)
+        if key != self._last[0]:
+            allowed = [tool for tool in tools if not forced or tool.name in forced]
+            self._last = (key, self._grammar(allowed, bool(forced), parallel))
         return LLMatcher(self._tokenizer, self._last[1])
 
-    def _tag(self, tool: Tool) -> StructTag:
+    def _grammar(self, tools: list[Tool], forced: bool, parallel: bool) -> str:
+        """In llguidance's Lark: a lazy terminal ends at the first marker, so text can never hold an unchecked call."""
+        marker = json.dumps(CALL_START)
+        if forced:
+            start = f'{marker} call ("\\n" {marker} call)*' if parallel else f"{marker} call"
+        else:
+            start = "(opened call)* TEXT" if parallel else "opened call | TEXT"
+        rules = [f"call_{index}: {self._call(tool)}" for index, tool in enumerate(tools)]
+        return "\n".join(
+            [
+                "%llguidance {}",
+                f"start: {start}",
+                r"TEXT: /(.|\n)*/",
+                f"opened[lazy]: TEXT {marker}",
+                f"call: {' | '.join(f'call_{index}' for index in range(len(tools)))}",
+                *rules,
+            ]
+        )
+
+    def _call(self, tool: Tool) -> str:
         schema = {**tool.schema, "x-guidance": _SEPARATORS}
         if problem := LLMatcher.validate_grammar(LLMatcher.grammar_from_json_schema(schema), self._tokenizer):
             log.warning(
                 "tool %s: its schema is loosened to any object, since it does not compile: %s", tool.name, problem
             )
             schema = {"type": "object", "x-guidance": _SEPARATORS}
-        begin = f'{CALL_START}\n{{"name": {json.dumps(tool.name)}, "arguments": '
-        return StructTag(trigger=CALL_START, begin=begin, grammar=schema, end=f"}}\n{CALL_END}")
+        head = f'\n{{"name": {json.dumps(tool.name)}, "arguments": '
+        return f"{json.dumps(head)} %json {json.dumps(schema)} {_TAIL}"
 
 
 class GrammarProcessor:

@@ -104,10 +104,12 @@ class Worker:
 
     def _receive(self) -> None:
         decoder = Decoder(ToEngine)
-        while data := self._connection.recv(1 << 16):
-            for frame in decoder.feed(data):
-                self._inbox.put(frame)
-        os._exit(0)  # the sidecar is gone; the main thread may be deep in a kernel
+        try:
+            while data := self._connection.recv(1 << 16):
+                for frame in decoder.feed(data):
+                    self._inbox.put(frame)
+        finally:
+            os._exit(0)  # the sidecar is gone or broken; the main thread may be deep in a kernel
 
     def _beat(self) -> None:
         while True:

@@ -1,0 +1,28 @@
+"""Shared fixtures: small real models, and a place where nothing of the user's is touched."""
+
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DEMO = ROOT / "sidecar" / "engine" / "demo"
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random-weight phi3 model whose chat template knows no tools and whose cache can be trimmed."""
+    from tests.models import make_tiny
+
+    return make_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def short_dir() -> Iterator[Path]:
+    """A private directory with a path short enough for a Unix socket, which pytest's own is not."""
+    with tempfile.TemporaryDirectory(prefix="cl-", dir="/tmp") as name:
+        os.chmod(name, stat.S_IRWXU)
+        yield Path(name)

@@ -1,0 +1,84 @@
+"""Tiny random-weight models, made in seconds: real architectures, real tokenizers, noise for text."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+TEMPLATES = {
+    "phi3": (
+        "{% for message in messages %}<|{{ message['role'] }}|>\n{{ message['content'] }}<|end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+    ),
+}
+_SPECIAL = ["<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]
+_WORDS = "the quick brown fox reads a file and runs one command while {'json': [1, 2], 'text': true} waits in line"
+
+
+def make_tiny(path: Path, template: str = TEMPLATES["phi3"], **changes: Any) -> Path:
+    """Write a phi3-shaped model directory; `changes` go into config.json. Seeded: the same weights every time."""
+    import mlx.core as mx
+    from mlx.utils import tree_flatten
+    from mlx_lm.models import phi3
+    from mlx_lm.utils import save_model
+
+    _write_tokenizer(path, template)
+    config = {
+        "model_type": "phi3",
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "intermediate_size": 128,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "rms_norm_eps": 1e-5,
+        "vocab_size": 512,
+        "rope_theta": 10000.0,
+        "max_position_embeddings": 8192,
+        "original_max_position_embeddings": 8192,
+        "tie_word_embeddings": False,
+        "torch_dtype": "float32",
+        "eos_token_id": _SPECIAL.index("<|end|>"),
+        **changes,
+    }
+    mx.random.seed(7)
+    model = phi3.Model(phi3.ModelArgs.from_dict(config))
+    # Wider than initialised, so that the next token depends on the whole prompt; special tokens never win.
+    weights = [(name, _spread(name, value)) for name, value in tree_flatten(model.parameters())]
+    model.load_weights(weights)
+    save_model(path, model)
+    (path / "config.json").write_text(json.dumps(config))
+    return path
+
+
+def _spread(name: str, value: Any) -> Any:
+    import mlx.core as mx
+
+    if value.ndim == 1:
+        return value
+    noise = mx.random.normal(value.shape) * (1.0 if "embed" in name else value.shape[-1] ** -0.5)
+    if name == "lm_head.weight":
+        noise[: len(_SPECIAL)] = 0
+    return noise
+
+
+def _write_tokenizer(path: Path, template: str) -> None:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=512, special_tokens=_SPECIAL, initial_alphabet=alphabet, show_progress=False
+    )
+    source = Path(json.__file__).parent
+    tokenizer.train_from_iterator([_WORDS, *(file.read_text("utf-8") for file in sorted(source.glob("*.py")))], trainer)
+    tokenizer.save(str(path / "tokenizer.json"))
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": "<|end|>",
+        "pad_token": "<|endoftext|>",
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": 8192,
+        "chat_template": template,
+    }
+    (path / "tokenizer_config.json").write_text(json.dumps(config))

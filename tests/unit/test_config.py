@@ -1,0 +1,45 @@
+"""Settings: the environment beats the file, the file beats the defaults, and a mistake is named."""
+
+from pathlib import Path
+
+import pytest
+
+from sidecar.config import NEVER, Config, ConfigError, load
+
+
+def environment(tmp_path: Path, toml: str | None = None, **variables: str) -> dict[str, str]:
+    if toml is not None:
+        (tmp_path / "claude-local").mkdir()
+        (tmp_path / "claude-local" / "config.toml").write_text(toml)
+    return {"XDG_CONFIG_HOME": str(tmp_path), **variables}
+
+
+def test_without_anything_the_defaults_hold(tmp_path: Path) -> None:
+    assert load(environment(tmp_path)) == Config()
+
+
+def test_the_environment_beats_the_file(tmp_path: Path) -> None:
+    config = load(environment(tmp_path, 'model = "demo"\ngrace = 7', CLAUDE_LOCAL_GRACE="never"))
+    assert (config.model, config.grace) == ("demo", NEVER)
+
+
+@pytest.mark.parametrize(("raw", "value"), [("1", True), ("yes", True), ("0", False), ("", False), ("off", False)])
+def test_switches_take_the_usual_words(tmp_path: Path, raw: str, value: bool) -> None:
+    assert load(environment(tmp_path, CLAUDE_LOCAL_NO_INSTALL=raw)).no_install is value
+
+
+@pytest.mark.parametrize(
+    ("toml", "variables", "says"),
+    [
+        ("grace = ", {}, "config.toml"),
+        ("modle = 'x'", {}, "unknown key 'modle'"),
+        ("model = 3", {}, "not a text"),
+        (None, {"CLAUDE_LOCAL_GRACE": "soon"}, "CLAUDE_LOCAL_GRACE: 'soon'"),
+        (None, {"CLAUDE_LOCAL_UNLOAD": "-1"}, "CLAUDE_LOCAL_UNLOAD"),
+        (None, {"CLAUDE_LOCAL_CONTEXT": "1.5"}, "whole number"),
+        (None, {"CLAUDE_LOCAL_NO_INSTALL": "perhaps"}, "neither true nor false"),
+    ],
+)
+def test_a_mistake_is_named(tmp_path: Path, toml: str | None, variables: dict[str, str], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        load(environment(tmp_path, toml, **variables))

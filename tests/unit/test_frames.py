@@ -1,0 +1,39 @@
+"""Frames survive any cut of the byte stream."""
+
+import pytest
+
+from sidecar import frames
+
+EXAMPLES = [
+    frames.Cancel(3),
+    frames.Generate(
+        1,
+        frames.Conversation(
+            "s",
+            (
+                frames.Message("user", (frames.Text("hé"),)),
+                frames.Message("assistant", (frames.Call("c", "Read", {"path": "x", "n": [1, None]}),)),
+                frames.Message("user", (frames.Result("c", "r", True),)),
+            ),
+            (frames.Tool("Read", "", {"type": "object"}),),
+        ),
+        frames.Sampling(0.5, 0.9, 40),
+        100,
+        ("stop",),
+    ),
+    frames.Stop(),
+]
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 10_000])
+def test_frames_arrive_whole_whatever_the_pieces(size: int) -> None:
+    data = b"".join(map(frames.encode, EXAMPLES))
+    decoder = frames.Decoder(frames.ToEngine)
+    seen = [frame for start in range(0, len(data), size) for frame in decoder.feed(data[start : start + size])]
+    assert seen == EXAMPLES
+
+
+@pytest.mark.parametrize("data", [b"\xff\xff\xff\xff", b"\0\0\0\x01\xc1", frames.encode(frames.Counted(1, 2))])
+def test_what_is_not_a_frame_of_this_direction_is_refused(data: bytes) -> None:
+    with pytest.raises(ValueError):
+        list(frames.Decoder(frames.ToEngine).feed(data))
