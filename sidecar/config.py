@@ -6,10 +6,9 @@ Standard library only, since the shim reads it in the fast path. Environment var
 
 import os
 import sys
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import NamedTuple
 
 NEVER = float("inf")
 
@@ -18,8 +17,7 @@ class ConfigError(Exception):
     """A setting that cannot be used; the text says which one and what it may be."""
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(NamedTuple):
     """All settings. The key in config.toml is the field's name; the variable is CLAUDE_LOCAL_ + NAME."""
 
     model: str = "phi-3-mini"
@@ -55,23 +53,27 @@ class Config:
 def load(environment: Mapping[str, str] = os.environ) -> Config:
     """Read the configuration; raises ConfigError with one line that says what to change."""
     path = config_file(environment)
-    try:
-        table = tomllib.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        table = {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: {error}. Correct it or move it away.") from None
-    known = {field.name: field for field in fields(Config)}
+    table = _read(path) if path.exists() else {}
+    known = Config._field_defaults
     if unknown := sorted(table.keys() - known.keys()):
         raise ConfigError(f"{path}: unknown key {unknown[0]!r}; the keys are {', '.join(known)}.")
     values: dict[str, object] = {}
-    for name, field in known.items():
+    for name, default in known.items():
         variable = f"CLAUDE_LOCAL_{name.upper()}"
         if variable in environment:
-            values[name] = _parse(variable, environment[variable], field.default)
+            values[name] = _parse(variable, environment[variable], default)
         elif name in table:
-            values[name] = _parse(f"{path}: {name}", table[name], field.default)
+            values[name] = _parse(f"{path}: {name}", table[name], default)
     return Config(**values)  # type: ignore[arg-type]  # _parse gives each field the type of its default
+
+
+def _read(path: Path) -> dict[str, object]:
+    import tomllib  # 4 ms, and most users have no such file
+
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: {error}. Correct it or move it away.") from None
 
 
 def config_file(environment: Mapping[str, str] = os.environ) -> Path:

@@ -1,0 +1,123 @@
+"""Claude Code as the command: the settings file that makes it come to us, whatever else it has been told.
+
+Its own settings beat the shell's environment, and a file given with --settings beats both (CLAUDE_CODE.md). So a
+private file repeats our variables; what the user gave with --settings is merged into it, and nothing of the user's is
+ever written.
+"""
+
+import fcntl
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from shim.failure import NO_INPUT, USAGE, Failure
+from shim.variables import ELSEWHERE
+
+PREFIX = "claude-settings-"
+
+FRESH = 60.0
+"""Seconds in which a file may be without its lock."""
+
+
+class Settings:
+    """The settings file of one invocation: reserved before the relay is forked, written when the limits are known."""
+
+    def __init__(self, arguments: list[str], directory: Path) -> None:
+        """Raises Failure when the user's own --settings cannot be read: before anything is started."""
+        self._arguments, self._given = take_settings(arguments)
+        self._table = read_settings(self._given) if self._given is not None else {}
+        sweep(directory)
+        self._path = directory / f"{PREFIX}{os.getpid()}-{os.urandom(6).hex()}.json"
+        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        # Shared with the relay by the fork: as long as either lives, no sweep may have it.
+        fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+
+    @property
+    def held(self) -> tuple[str, int]:
+        """The path, which the relay removes, and the descriptor, which it keeps."""
+        return str(self._path), self._descriptor
+
+    def arguments(self, added: dict[str, str]) -> list[str]:
+        """Write the file; returns the command's arguments with it in front."""
+        table = merge(self._table, added, wants_auto_mode(self._arguments))
+        with os.fdopen(os.dup(self._descriptor), "w", encoding="utf-8") as file:
+            json.dump(table, file)
+        return ["--settings", str(self._path), *self._arguments]
+
+
+def take_settings(arguments: list[str]) -> tuple[list[str], str | None]:
+    """Take `--settings X` and `--settings=X` out; returns what remains and the last X, as Claude Code would have it."""
+    rest: list[str] = []
+    given = None
+    queue = list(arguments)
+    while queue:
+        word = queue.pop(0)
+        if word == "--":
+            rest += [word, *queue]
+            break
+        if word == "--settings" and queue:
+            given = queue.pop(0)
+        elif word.startswith("--settings="):
+            given = word.removeprefix("--settings=")
+        else:
+            rest.append(word)
+    return rest, given
+
+
+def read_settings(given: str) -> dict[str, Any]:
+    """The user's settings: a file's name, or the JSON itself. Raises Failure with one line."""
+    inline = given.lstrip().startswith("{")
+    what = "the JSON of --settings" if inline else given
+    try:
+        table = json.loads(given if inline else Path(given).read_text("utf-8"))
+    except OSError as error:
+        raise Failure(f"--settings {given}: {error.strerror}", NO_INPUT) from None
+    except ValueError as error:
+        raise Failure(f"{what}: not JSON ({error})", USAGE) from None
+    if not isinstance(table, dict):
+        raise Failure(f"{what}: not a JSON object", USAGE)
+    return table
+
+
+def merge(table: dict[str, Any], added: dict[str, str], auto_mode: bool) -> dict[str, Any]:
+    """The user's settings with ours. Ours win, in `env`, for our own names; everything else is the user's."""
+    env, permissions = _table(table, "env"), _table(table, "permissions")
+    merged = {**table, "env": {**env, **dict.fromkeys(ELSEWHERE, ""), **added}}
+    # The safety check of auto mode runs on the vendor's servers: with us it can only stop the session.
+    if not auto_mode and permissions.get("defaultMode") != "auto":
+        merged["permissions"] = {"disableAutoMode": "disable", **permissions}
+    return merged
+
+
+def _table(table: dict[str, Any], key: str) -> dict[str, Any]:
+    value = table.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def wants_auto_mode(arguments: list[str]) -> bool:
+    """Whether the user asked for auto mode on the command line."""
+    following = zip(arguments, [*arguments, ""][1:], strict=True)
+    return any(
+        word in ("--permission-mode=auto", "--enable-auto-mode") or (word, value) == ("--permission-mode", "auto")
+        for word, value in following
+    )
+
+
+def sweep(directory: Path) -> None:
+    """Remove the files of relays that were killed: those on which nobody holds the lock any more."""
+    for path in directory.glob(f"{PREFIX}*.json"):
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # A fresh one may be between its creation and its lock.
+            if time.time() - os.fstat(descriptor).st_mtime > FRESH:
+                path.unlink()
+        except OSError:
+            pass
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,181 @@
+"""`claude-local CMD …`: from the command line to the command itself, which this process becomes.
+
+The fast path: every import here is paid by every invocation. Verbs, installation and error texts import what they
+need when they need it.
+"""
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+
+from shim import command, relay, token, variables, words
+from shim.failure import CANNOT_CREATE, CONFIG, INTERNAL, NOT_FOUND, OS_ERROR, UNAVAILABLE, Failure, say
+from sidecar import config, control
+from sidecar.config import Config
+from sidecar.control import LeaseEvent, LeaseRequest
+
+LIFELINE_FD = 100
+"""Where the inherited pipe goes: scripts use the small numbers for themselves."""
+
+BACKLOG = 128
+"""Connections that wait when all seats are taken."""
+
+
+def main() -> int:
+    """The console script. Returns the exit code of a verb or a failure; otherwise this process is the command."""
+    try:
+        word, arguments = words.split(sys.argv[1:])
+        if word:
+            from shim import client
+
+            return client.run(word, arguments)
+        launch(arguments)
+    except Failure as failure:
+        say(failure.reason)
+        return failure.exit_code
+    except config.ConfigError as error:
+        say(str(error))
+        return CONFIG
+    except control.RunDirectoryError as error:
+        say(str(error))
+        return CANNOT_CREATE
+    except OSError as error:
+        say(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
+        return OS_ERROR
+    except KeyboardInterrupt:
+        _die_of_interrupt()
+    return INTERNAL
+
+
+def launch(arguments: list[str]) -> None:
+    """Become the command `arguments`, with a model behind it; raises Failure."""
+    _hold_standard_streams()
+    settings = config.load()
+    directory = control.run_directory(os.path.abspath(settings.run_dir) if settings.run_dir else "")
+    is_claude = os.path.basename(arguments[0]) == words.CLAUDE
+    file = _find(arguments[0], settings)
+
+    claude_settings = None
+    if is_claude:
+        from shim import claude
+
+        claude_settings = claude.Settings(arguments[1:], directory.path)
+    secret = token.new()
+    listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
+    port = listener.getsockname()[1]
+    request = LeaseRequest(
+        token_sha256=token.digest(secret),
+        pid=os.getpid(),
+        command=os.path.basename(arguments[0]),
+        folder=_folder(),
+        port=port,
+        model=model_name(settings.model),
+    )
+    keep = claude_settings.held if claude_settings else None
+    event = _wait(_start_relay(directory, settings, listener, secret, request, keep), settings)
+    added = variables.ours(port, secret, event.model, event.context_window, event.output_limit)
+    if claude_settings:
+        arguments = [arguments[0], *claude_settings.arguments(added)]
+    command.become(file, arguments, variables.environment(command.user_environment(), added))
+
+
+def model_name(model: str) -> str:
+    """A relative path made absolute, since the sidecar lives in another folder; a name stays a name.
+
+    `org/name` is a hub id unless there is such a model right here.
+    """
+    is_path = model.startswith(("./", "../", "~")) or model in (".", "..")
+    if is_path or ("/" in model and os.path.isfile(os.path.join(model, "config.json"))):
+        return os.path.abspath(os.path.expanduser(model))
+    return model
+
+
+def _find(name: str, settings: Config) -> str:
+    try:
+        return command.find(name, os.environ.get("PATH"))
+    except Failure as failure:
+        if name == words.CLAUDE and failure.exit_code == NOT_FOUND:
+            from shim import install
+
+            return install.claude(settings)
+        if words.resembles_ours(name):
+            failure.reason += " (claude-local help lists the words of claude-local itself)"
+        raise
+
+
+def _start_relay(
+    directory: control.RunDirectory,
+    settings: Config,
+    listener: socket.socket,
+    secret: str,
+    request: LeaseRequest,
+    keep: tuple[str, int] | None,
+) -> int:
+    """Fork the relay; returns the pipe on which it tells how the lease is going."""
+    import fcntl
+
+    lifeline, inherited = os.pipe()
+    try:
+        fcntl.fcntl(inherited, fcntl.F_DUPFD, LIFELINE_FD)  # without close-on-exec: the command gets it
+        os.close(inherited)
+    except OSError:
+        os.set_inheritable(inherited, True)  # a limit below a hundred descriptors
+    reader, writer = os.pipe()
+    helper = relay.Relay(directory, os.path.abspath(settings.logs), listener, lifeline, writer, keep)
+    relay.fork(helper, secret, request)
+    for descriptor in (lifeline, writer):
+        os.close(descriptor)
+    listener.close()
+    return reader
+
+
+def _wait(reader: int, settings: Config) -> LeaseEvent:
+    """Until the model's limits are known; raises Failure with what went wrong instead."""
+    bar = None
+    for event in _events(reader):
+        if event.event == "downloading":
+            if bar is None:
+                from shim.progress import Progress
+
+                bar = Progress(f"downloading {event.model or settings.model}", os.isatty(2))
+            bar.show(event.done, event.total)
+            continue
+        if bar is not None:
+            bar.finish()
+        if event.event in ("failed", "refused"):
+            raise Failure(event.reason or "the sidecar gave no reason", event.exit_code or UNAVAILABLE)
+        if event.context_window:
+            os.close(reader)
+            return event
+    raise Failure(f"the relay ended before the model was there; its log is {settings.logs / 'relay.log'}", INTERNAL)
+
+
+def _events(reader: int) -> Iterator[LeaseEvent]:
+    rest = b""
+    while data := os.read(reader, 65536):
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            yield LeaseEvent.decode(line)
+
+
+def _hold_standard_streams() -> None:
+    """Where a standard stream was closed, nothing of ours may take its number. The command finds it closed again."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+
+
+def _folder() -> str:
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""  # removed under our feet; the command may not mind
+
+
+def _die_of_interrupt() -> None:
+    """Ctrl-C while waiting: die of the signal, so that a shell ends its loop too. Its exit status reads 130."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGINT)

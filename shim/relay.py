@@ -1,0 +1,161 @@
+"""The relay: the small process that stays beside a command, owns its port and holds its lease.
+
+It outlives everything behind it: a sidecar that crashes or is replaced is a pause for its clients, not an error. It
+ends when the command and whatever inherited the lifeline have ended. It must keep nothing of the terminal: no
+descriptor, no folder, no signal.
+"""
+
+import _thread
+import contextlib
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+from shim import spawn
+from shim.holder import Holder, launcher_pipe
+from shim.watch import Watch
+from sidecar.control import LeaseRequest, RunDirectory
+
+LOG_LIMIT = 2 * 1024 * 1024
+LOGS_KEPT = 5
+
+
+class Relay:
+    """What one relay is made of; filled by the launcher, which is the same process until the fork."""
+
+    def __init__(
+        self,
+        directory: RunDirectory,
+        logs: str,
+        listener: socket.socket,
+        lifeline: int,
+        events: int,
+        keep: tuple[str, int] | None,
+    ) -> None:
+        self.directory = directory
+        self.logs = logs
+        self.listener = listener
+        self.lifeline = lifeline
+        """Reading end of the pipe whose other end the command and its children inherit."""
+        self.events = events
+        """Writing end of the pipe on which the launcher waits."""
+        self.keep = keep
+        """A file to be removed at the end, and its descriptor, whose lock says that it is in use."""
+
+    def run(self, command: int, token: str, request: LeaseRequest) -> None:
+        """Serve until process `command` and the lifeline have ended."""
+        watch = Watch(command)
+        if _is_ended(self.lifeline):
+            return  # the launcher is gone already, and its number may be another's
+        sys.unraisablehook = lambda error: self.log(f"{error.err_msg or 'in a thread'}: {error.exc_value!r}")
+        logs = Path(self.logs)
+        holder = Holder(self.directory, request, lambda limit: spawn.start(self.directory, logs, request.folder, limit))
+        _thread.start_new_thread(self._hold, (holder,))
+        _thread.start_new_thread(self._serve, (holder, token))
+        if watch.fileno() >= 0:
+            select.select([watch], [], [])
+            if not _is_ended(self.lifeline):
+                holder.soften()
+        _wait_for_end(self.lifeline)
+
+    def _hold(self, holder: Holder) -> None:
+        os.set_blocking(self.events, False)
+        try:
+            holder.launch(launcher_pipe(self.events))
+        finally:
+            os.close(self.events)
+
+    def _serve(self, holder: Holder, token: str) -> None:
+        # Imported here, while the sidecar answers: nobody connects before the command has started.
+        from shim import visitors
+
+        visitors.serve(self.listener, holder, token, self.log)
+
+    def log(self, text: str) -> None:
+        """Append a line to relay.log. There is nobody to tell when that fails."""
+        path = os.path.join(self.logs, "relay.log")
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+        try:
+            os.makedirs(self.logs, mode=0o700, exist_ok=True)
+            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            if os.fstat(descriptor).st_size > LOG_LIMIT:
+                _rotate(path)
+            os.write(descriptor, f"{stamp} {os.getpid()} {text}\n".encode(errors="backslashreplace"))
+            os.close(descriptor)
+        except OSError:
+            pass
+
+
+def fork(relay: Relay, token: str, request: LeaseRequest) -> None:
+    """Start the relay as nobody's child. Returns in the launcher only, once it has been started."""
+    command = os.getpid()
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        return
+    try:
+        os.setsid()  # before the second fork: from here on Ctrl-C in the terminal is not for us
+        if os.fork() == 0:
+            _detach(relay)
+            try:
+                relay.run(command, token, request)
+            except SystemExit:
+                pass
+            except BaseException:
+                import traceback
+
+                relay.log(traceback.format_exc())
+            if relay.keep:
+                os.unlink(relay.keep[0])
+    finally:
+        # No clean-up of the launcher's may run here: what it has opened, registered or buffered is its own.
+        os._exit(0)
+
+
+def _detach(relay: Relay) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # a sidecar that we started and that dies leaves no zombie
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    own = {relay.listener.fileno(), relay.lifeline, relay.events}
+    _close_inherited(own | {relay.keep[1]} if relay.keep else own)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(nothing, standard)
+    if nothing > 2:
+        os.close(nothing)
+    os.chdir("/")
+    os.umask(0o077)
+
+
+def _close_inherited(keep: set[int]) -> None:
+    """Close what the user's shell had open beyond stdio: a pipe held here would never end for its reader."""
+    try:
+        opened = [int(name) for name in os.listdir("/dev/fd")]
+    except OSError:
+        opened = list(range(3, 256))
+    for descriptor in opened:
+        if descriptor > 2 and descriptor not in keep:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+
+def _is_ended(pipe: int) -> bool:
+    return bool(select.select([pipe], [], [], 0)[0]) and os.read(pipe, 4096) == b""
+
+
+def _wait_for_end(pipe: int) -> None:
+    while os.read(pipe, 4096):
+        pass  # nobody should write to it, and nothing happens when somebody does
+
+
+def _rotate(path: str) -> None:
+    for number in range(LOGS_KEPT - 1, 0, -1):
+        older, newer = f"{path}.{number}", path if number == 1 else f"{path}.{number - 1}"
+        if os.path.exists(newer):
+            os.replace(newer, older)

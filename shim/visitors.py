@@ -1,0 +1,195 @@
+"""The relay's port: connections are accepted, looked at, and served in a thread each, a limited number at once."""
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+from shim import door
+from shim.door import Refusal
+from shim.exchange import Exchange, shut
+from shim.failure import Failure
+from shim.holder import Holder
+
+SEATS = 64
+"""Connections at once. Claude Code has been seen with 26; each may cost two threads and 128 KB."""
+
+HEAD_SECONDS = 5.0
+"""For the whole first head. A client of ours sends it in one piece."""
+
+PATIENCE = 0.25
+"""Seconds after which a connection without a token gives its seat up: 64 silent ones must lock nobody out."""
+
+STACK = 256 * 1024
+"""Bytes of a thread's stack: the system's default of 8 MB is address space that some limits count."""
+
+RETRY_AFTER = 1
+
+ATTEMPTS = 3
+"""Sidecars that may die between their first breath and a request's first byte."""
+
+GONE = "The local model's process ended while it had this request. It is being started again; please retry."
+
+
+class Seats:
+    """Who is connected, strangers (no token seen yet) and guests."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._change = threading.Condition()
+        self._strangers: dict[socket.socket, float] = {}  # in order of arrival
+        self._guests: set[socket.socket] = set()
+
+    def take(self, newcomer: socket.socket) -> None:
+        """Waits for a seat, or takes that of a stranger who has been silent for too long."""
+        with self._change:
+            while len(self._strangers) + len(self._guests) >= SEATS:
+                oldest = next(iter(self._strangers), None)
+                patience = PATIENCE - (self._clock() - self._strangers[oldest]) if oldest is not None else None
+                if oldest is not None and patience is not None and patience <= 0:
+                    del self._strangers[oldest]
+                    shut(oldest, socket.SHUT_RDWR)
+                else:
+                    self._change.wait(patience)
+            self._strangers[newcomer] = self._clock()
+
+    def welcome(self, stranger: socket.socket) -> None:
+        """It has shown the token."""
+        with self._change:
+            if self._strangers.pop(stranger, None) is not None:
+                self._guests.add(stranger)
+
+    def leave(self, visitor: socket.socket) -> None:
+        with self._change:
+            self._strangers.pop(visitor, None)
+            self._guests.discard(visitor)
+            self._change.notify()
+
+
+def serve(listener: socket.socket, holder: Holder, token: str, log: Callable[[str], None]) -> None:
+    """Accept for ever."""
+    threading.stack_size(STACK)
+    seats = Seats()
+    port = listener.getsockname()[1]
+    while True:
+        try:
+            client, _ = listener.accept()
+        except OSError as error:
+            log(f"accept: {error}")  # no descriptor left: those in use will come back
+            time.sleep(0.1)
+            continue
+        seats.take(client)
+        visitor = Visitor(client, port, token, holder, seats, log)
+        threading.Thread(target=visitor.run, daemon=True).start()
+
+
+class Visitor:
+    """One connection to our port, from its first byte to its last."""
+
+    def __init__(
+        self,
+        client: socket.socket,
+        port: int,
+        token: str,
+        holder: Holder,
+        seats: Seats,
+        log: Callable[[str], None],
+    ) -> None:
+        self._client = client
+        self._port = port
+        self._token = token
+        self._holder = holder
+        self._seats = seats
+        self._log = log
+
+    def run(self) -> None:
+        """The one place where an error of any kind becomes the end of one connection."""
+        try:
+            self._visit()
+        except OSError:
+            pass  # the client is gone
+        except Exception:
+            import traceback
+
+            self._log(traceback.format_exc())
+        finally:
+            self._client.close()
+            self._seats.leave(self._client)
+
+    def _visit(self) -> None:
+        # Every event of a stream is a small write of its own; Nagle would hold it back for the one before.
+        self._client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        method = b""
+        try:
+            head, more = read_head(self._client)
+            if not head:
+                return
+            method = head.partition(b" ")[0]
+            has_token = door.admit(head, self._port, self._token)
+            if has_token:
+                self._seats.welcome(self._client)
+            upstream = self._send_first(head + more, has_token)
+        except Refusal as refusal:
+            self._client.sendall(door.answer(refusal, request_id(), head_only=method == b"HEAD"))
+            self._linger()
+            return
+        apology = door.answer(Refusal(503, "api_error", GONE, RETRY_AFTER), request_id())
+        Exchange(self._client, upstream, self._sidecar_lives, apology).run()
+
+    def _send_first(self, data: bytes, may_start: bool) -> socket.socket:
+        """A connection to the sidecar that has taken the first bytes. Until it has, another can be found."""
+        for _ in range(ATTEMPTS):
+            try:
+                upstream = self._holder.upstream(may_start)
+            except Failure as failure:
+                raise Refusal(503, "api_error", f"claude-local: {failure.reason}", RETRY_AFTER) from None
+            try:
+                upstream.sendall(data)
+                return upstream
+            except OSError:
+                upstream.close()
+        raise Refusal(503, "api_error", GONE, RETRY_AFTER)
+
+    def _sidecar_lives(self) -> bool:
+        """A process that dies closes its descriptors one after the other: give it a moment to close the lease."""
+        for _ in range(10):
+            if not self._holder.alive():
+                return False
+            time.sleep(0.002)
+        return True
+
+    def _linger(self) -> None:
+        """Closed with bytes unread, a connection is reset, and our answer lost with it."""
+        shut(self._client, socket.SHUT_WR)
+        self._client.settimeout(1.0)
+        for _ in range(64):
+            if not self._client.recv(door.HEAD_LIMIT):
+                break
+
+
+def read_head(client: socket.socket, seconds: float = HEAD_SECONDS) -> tuple[bytes, bytes]:
+    """The first request head and what came with it; empty when the client left without a word. Raises Refusal."""
+    deadline = time.monotonic() + seconds
+    data = bytearray()
+    seen = 0
+    while (end := data.find(door.END, max(0, seen - 3))) < 0:
+        seen = len(data)
+        if len(data) >= door.HEAD_LIMIT:
+            raise Refusal(431, "invalid_request_error", "The request head is longer than 64 KB.")
+        client.settimeout(max(0.001, deadline - time.monotonic()))
+        try:
+            piece = client.recv(door.HEAD_LIMIT - len(data))
+        except TimeoutError:
+            raise Refusal(408, "invalid_request_error", "The request head did not come within 5 s.") from None
+        if not piece:
+            return b"", b""
+        data += piece
+    client.settimeout(None)
+    end += len(door.END)
+    return bytes(data[:end]), bytes(data[end:])
+
+
+def request_id() -> str:
+    """In the form of the API's own."""
+    return "req_" + os.urandom(12).hex()

@@ -1,0 +1,31 @@
+"""What the command line means: a word of ours, or a command. Pure; it looks at nothing but the words."""
+
+OURS = ("status", "stop", "version", "help")
+"""The words that come before any command of the same name; `claude-local -- NAME` reaches the command."""
+
+CLAUDE = "claude"
+"""The command when none is named."""
+
+
+def split(arguments: list[str]) -> tuple[str, list[str]]:
+    """Returns (word of ours, its arguments) or ("", the command and its arguments).
+
+    No command, or an option in its place, means Claude Code: `claude-local --print "hi"`.
+    """
+    if not arguments:
+        return "", [CLAUDE]
+    first, rest = arguments[0], arguments[1:]
+    if first == "--":
+        return "", rest or [CLAUDE]
+    if first.startswith("-"):
+        return "", [CLAUDE, *arguments]
+    if first in OURS:
+        return first, rest
+    return "", arguments
+
+
+def resembles_ours(word: str) -> bool:
+    """Whether a missing command may be one of our words, mistyped."""
+    from difflib import get_close_matches
+
+    return bool(get_close_matches(word.lower(), OURS, cutoff=0.7))

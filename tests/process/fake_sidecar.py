@@ -1,0 +1,343 @@
+"""A sidecar without a model, for the shim's tests: leases, tokens and a few paths that answer, stall or die.
+
+Runs as a process (`python -IS fake_sidecar.py --run-dir DIR --ready-fd N`), started by the shim itself. It keeps the
+start protocol of the real one (life.lock, bind aside, rename) but spells it in threads and blocking sockets.
+CLAUDE_LOCAL_FAKE, a JSON object, changes its ways: {"events": [...], "start": "error 69 no disk", "first": "refused"}.
+The second half is the tests' side: `Place`, a private run directory with everything around it.
+"""
+
+import argparse
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from sidecar import control  # noqa: E402
+from sidecar.control import LeaseEvent, LeaseRequest  # noqa: E402
+
+LIMITS = {"model": "fake", "context_window": 12345, "output_limit": 678}
+
+
+class FakeSidecar:
+    """All of it: `serve` accepts for ever, one thread for each connection."""
+
+    def __init__(self, directory: control.RunDirectory, ways: dict) -> None:
+        self.directory = directory
+        self.ways = ways
+        self.leases: dict[int, LeaseRequest] = {}
+        self.lock = threading.Lock()
+        self.total = 0
+        self.idle_since = time.monotonic()
+
+    def publish(self) -> socket.socket:
+        self.life = os.open(self.directory.life_lock, os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(self.life, fcntl.LOCK_EX)
+        private = f"{self.directory.socket}.{os.getpid()}"
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(private)
+        listener.listen(128)
+        os.rename(private, self.directory.socket)
+        return listener
+
+    def serve(self, listener: socket.socket) -> None:
+        threading.Thread(target=self.leave_when_idle, daemon=True).start()
+        while True:
+            connection, _ = listener.accept()
+            threading.Thread(target=self.talk, args=(connection,), daemon=True).start()
+
+    def leave_when_idle(self) -> None:
+        while True:
+            time.sleep(0.2)
+            with self.lock:
+                if self.leases:
+                    self.idle_since = time.monotonic()
+                elif time.monotonic() - self.idle_since > float(self.ways.get("grace", 5)):
+                    os.unlink(self.directory.socket)
+                    os._exit(0)
+
+    def talk(self, connection: socket.socket) -> None:
+        try:
+            with connection, connection.makefile("rb") as stream:
+                while self.one_request(connection, stream):
+                    pass
+        except (OSError, ValueError):
+            pass
+
+    def one_request(self, connection: socket.socket, stream) -> bool:
+        first = stream.readline().split()
+        if len(first) != 3:
+            return False
+        headers = {}
+        while line := stream.readline().strip():
+            name, _, value = line.decode().partition(":")
+            headers[name.lower()] = value.strip()
+        path = first[1].decode().partition("?")[0]
+        if path == control.LEASE_PATH:
+            self.lease(connection, stream.read(int(headers["content-length"])))
+            return False
+        if not path.startswith(("/control/", "/health")) and not self.knows(headers):
+            answer(connection, b"fake: unknown token", "401 Unauthorized")
+            return False
+        self.total += 1
+        return self.route(path, headers, connection, stream)
+
+    def knows(self, headers: dict) -> bool:
+        token = headers.get("authorization", "").removeprefix("Bearer ") or headers.get("x-api-key", "")
+        hashed = hashlib.sha256(token.encode()).hexdigest()
+        with self.lock:
+            return hashed in [lease.token_sha256 for lease in self.leases.values()]
+
+    def route(self, path: str, headers: dict, connection: socket.socket, stream) -> bool:
+        if path == "/control/status":
+            answer(connection, json.dumps(self.status()).encode())
+        elif path == "/control/stop":
+            stream.read(int(headers.get("content-length", "0")))
+            answer(connection, b'{"stopping": true}')
+            os.unlink(self.directory.socket)
+            os._exit(0)
+        elif path == "/health":
+            answer(connection, json.dumps({"pid": os.getpid()}).encode())
+        elif path == "/echo":
+            body = stream.read(int(headers.get("content-length", "0")))
+            answer(connection, body)
+        elif path == "/until-end":  # half-close: the request ends with the client's direction
+            answer(connection, hashlib.sha256(stream.read()).hexdigest().encode())
+            return False
+        elif path == "/megabytes":
+            count = int(headers["x-count"])
+            connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % (count << 20))
+            for _ in range(count):
+                connection.sendall(bytes(range(256)) * 4096)
+        elif path == "/die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif path == "/begin-and-die":
+            connection.sendall(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n")
+            stream.read(1)  # dies when told that the beginning has arrived
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif path == "/begin-and-wait":
+            connection.sendall(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n")
+            stream.read()
+            Path(self.directory.path, "saw-the-end").write_text("yes")
+            return False
+        elif path == "/close":
+            answer(connection, b"bye", more="connection: close\r\n")
+            return False
+        else:
+            answer(connection, b"nothing here", "404 Not Found")
+        return True
+
+    def lease(self, connection: socket.socket, body: bytes) -> None:
+        request = LeaseRequest.decode(body)
+        connection.sendall(
+            b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n"
+        )
+        first = self.ways.get("first", "granted")
+        if first != "granted":
+            send_event(connection, LeaseEvent(first, reason="fake: no", exit_code=self.ways.get("code", 0)))
+            return
+        with self.lock:
+            self.leases[id(connection)] = request
+        try:
+            send_event(connection, LeaseEvent("granted"))
+            for event in self.ways.get("events", [{"event": "loading", **LIMITS}, {"event": "ready", **LIMITS}]):
+                time.sleep(event.pop("after", 0)) if isinstance(event, dict) else None
+                send_event(connection, LeaseEvent(**event))
+            connection.recv(1)  # until it is released
+        finally:
+            with self.lock:
+                del self.leases[id(connection)]
+
+    def status(self) -> dict:
+        with self.lock:
+            leases = [
+                {"pid": each.pid, "command": each.command, "folder": each.folder, "port": each.port}
+                | {"strong": each.strong, "since_s": 1.0}
+                for each in self.leases.values()
+            ]
+        return {
+            "version": "fake",
+            "protocol": control.PROTOCOL,
+            "pid": os.getpid(),
+            "uptime_s": 61.0,
+            "model": {"name": "fake", "state": "ready", "context_window": 12345, "output_limit": 678},
+            "leases": leases,
+            "requests": {"running": 0, "waiting": 0, "total": self.total},
+            "memory": {"status": "Safe", "available_gb": "8.13", "engine_gb": "0.01"},
+            "engine": {"pid": 0, "state": "ready"},
+        }
+
+
+def answer(connection: socket.socket, body: bytes, status: str = "200 OK", more: str = "") -> None:
+    connection.sendall(f"HTTP/1.1 {status}\r\ncontent-length: {len(body)}\r\n{more}\r\n".encode() + body)
+
+
+def send_event(connection: socket.socket, event: LeaseEvent) -> None:
+    line = event.encode()
+    connection.sendall(b"%x\r\n%s\r\n" % (len(line), line))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--run-dir")
+    parser.add_argument("--ready-fd", type=int)
+    arguments = parser.parse_args()
+    directory = control.run_directory(arguments.run_dir)
+    ways = json.loads(os.environ.get("CLAUDE_LOCAL_FAKE", "{}"))
+    with Path(directory.path, "starts").open("a") as starts:
+        starts.write(f"{os.getpid()}\n")
+    Path(directory.path, "environment").write_text(json.dumps(dict(os.environ)))
+    if start := ways.get("start"):
+        os.write(arguments.ready_fd, start.encode() + b"\n")
+        return
+    sidecar = FakeSidecar(directory, ways)
+    listener = sidecar.publish()
+    os.write(arguments.ready_fd, b"ready\n")
+    os.close(arguments.ready_fd)
+    sidecar.serve(listener)
+
+
+class Place:
+    """The tests' side: a private run directory, and the shim started in it as users start it."""
+
+    def __init__(self, folder: Path) -> None:
+        # Short, whatever pytest calls its folders: a socket's path has 100 bytes.
+        self.run = Path(f"/tmp/cl-{os.getpid()}-{os.urandom(4).hex()}")
+        self.run.mkdir(mode=0o700)
+        self.folder = folder
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("CLAUDE", "ANTHROPIC"))},
+            "HOME": str(folder),
+            "CLAUDE_LOCAL_RUN_DIR": str(self.run),
+            "CLAUDE_LOCAL_LOG_DIR": str(folder / "logs"),
+            "CLAUDE_LOCAL_DATA_DIR": str(folder / "data"),
+            "CLAUDE_LOCAL_TEST_SIDECAR": f"{sys.executable} -IS {__file__}",
+        }
+        self.processes: list[subprocess.Popen] = []
+        self.shim = [sys.executable, "-IS", str(ROOT / "shim" / "__main__.py")]
+
+    def ways(self, **ways: object) -> None:
+        """How the next fake sidecar behaves."""
+        self.environment["CLAUDE_LOCAL_FAKE"] = json.dumps(ways)
+
+    def call(self, *words: str, **options) -> subprocess.CompletedProcess:
+        """`claude-local WORDS`, until it ends."""
+        options = {"capture_output": True, "text": True, "timeout": 60, "env": self.environment, **options}
+        return subprocess.run([*self.shim, *words], **options)
+
+    def start(self, *words: str, **options) -> subprocess.Popen:
+        """`claude-local WORDS`, with pipes for stdin and stdout."""
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        self.processes.append(subprocess.Popen([*self.shim, *words], **{**pipes, "env": self.environment, **options}))
+        return self.processes[-1]
+
+    def status(self) -> dict:
+        return json.loads(self.call("status", "--json").stdout)
+
+    def starts(self) -> list[int]:
+        """The process ids of all sidecars that were ever started here."""
+        file = self.run / "starts"
+        return [int(line) for line in file.read_text().split()] if file.exists() else []
+
+    def logged(self) -> str:
+        log = self.folder / "logs" / "relay.log"
+        return log.read_text() if log.exists() else ""
+
+    def clean(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.wait()
+            for stream in (process.stdin, process.stdout, process.stderr):
+                stream.close()
+        for pid in self.starts():
+            if is_fake(pid):
+                os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(self.run, ignore_errors=True)
+
+
+class Session:
+    """A command under claude-local that says its variables and then stays until it is told to end."""
+
+    SCRIPT = 'echo "$ANTHROPIC_BASE_URL $ANTHROPIC_AUTH_TOKEN"; read line; true'
+
+    def __init__(self, place: Place, script: str = SCRIPT) -> None:
+        self.process = place.start("sh", "-c", script)
+        line = self.process.stdout.readline().decode().split()
+        if len(line) != 2:
+            raise AssertionError(self.process.stderr.read().decode())
+        self.port = int(line[0].rpartition(":")[2])
+        self.token = line[1]
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+
+    def head(self, path: str, method: str = "GET", **headers: object) -> bytes:
+        """A request head that is let in, unless `headers` changes or (None) removes one of its lines."""
+        lines = {"host": f"127.0.0.1:{self.port}", "authorization": f"Bearer {self.token}", **headers}
+        text = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in lines.items() if value is not None)
+        return f"{method} {path} HTTP/1.1\r\n{text}\r\n".encode()
+
+    def ask(self, path: str, body: bytes = b"", **head: object) -> bytes:
+        """One request on a connection of its own; everything that came back."""
+        with self.connect() as connection:
+            extra = {"content_length": len(body)} if body else {}
+            connection.sendall(self.head(path, **{**extra, "connection": "close", **head}) + body)
+            return read_answer(connection)
+
+    def end(self) -> int:
+        self.process.stdin.close()
+        return self.process.wait(20)
+
+
+def read_answer(connection: socket.socket) -> bytes:
+    """One answer with a content-length, or everything until the end."""
+    data = b""
+    while True:
+        head, end, rest = data.partition(b"\r\n\r\n")
+        if end:
+            lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+            if lengths and len(rest) >= int(lengths[0].split(b":")[1]):
+                return data
+        piece = connection.recv(1 << 20)
+        if not piece:
+            return data
+        data += piece
+
+
+def wait_until(condition, seconds: float = 20.0) -> None:
+    """Poll for what another process does; the interval is not what a test depends on, the limit is."""
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, "it did not happen in time"
+        threading.Event().wait(0.01)
+
+
+def is_fake(pid: int) -> bool:
+    """Whether this process id is still one of ours."""
+    try:
+        return b"fake_sidecar" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{pid}/stat")
+    return not (stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
+
+
+if __name__ == "__main__":
+    main()

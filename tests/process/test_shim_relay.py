@@ -1,0 +1,327 @@
+"""The relay: who is let in, and what its clients see when the sidecar dies, lingers or floods them."""
+
+import hashlib
+import json
+import os
+import signal
+import socket
+import statistics
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.process.fake_sidecar import Place, Session, is_fake, read_answer, wait_until
+
+MEGABYTE = bytes(range(256)) * 4096
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    place = Place(tmp_path)
+    yield place
+    place.clean()
+    assert not place.logged(), place.logged()
+
+
+@pytest.fixture
+def session(place: Place) -> Session:
+    return Session(place)
+
+
+def kill_sidecar(place: Place) -> None:
+    """Returns when it is gone, as far as the kernel is concerned."""
+    pid = place.starts()[-1]
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not is_fake(pid))
+
+
+def status_of(answer: bytes) -> int:
+    return int(answer.split(b" ", 2)[1])
+
+
+def test_a_request_goes_through_and_back_unchanged(session: Session) -> None:
+    body = os.urandom(100_000)
+    answer = session.ask("/echo", body, method="POST")
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert answer.endswith(b"\r\n\r\n" + body)
+
+
+def test_either_header_may_carry_the_token(session: Session) -> None:
+    assert status_of(session.ask("/echo", authorization=None, x_api_key=session.token)) == 200
+    assert status_of(session.ask("/echo", x_api_key="another")) == 200
+
+
+@pytest.mark.parametrize("token", [None, "Bearer wrong", "Bearer ", "Basic x"])
+def test_without_the_token_nothing_is_forwarded(place: Place, session: Session, token: str | None) -> None:
+    answer = session.ask("/echo", authorization=token)
+    assert status_of(answer) == 401
+    error = json.loads(answer.partition(b"\r\n\r\n")[2])
+    assert error["error"]["type"] == "authentication_error"
+    assert f"request-id: {error['request_id']}".encode() in answer
+    assert place.status()["requests"]["total"] == 1  # the status itself
+
+
+def test_another_terminals_token_is_a_wrong_token(place: Place, session: Session) -> None:
+    other = Session(place)
+    assert status_of(session.ask("/echo", authorization=f"Bearer {other.token}")) == 401
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "https://example.org"},
+        {"sec_fetch_site": "cross-site"},
+        {"host": "evil.example"},
+        {"host": "127.0.0.1:1"},
+        {"method": "OPTIONS"},
+    ],
+)
+def test_web_pages_are_refused_with_the_right_token_even(session: Session, headers: dict) -> None:
+    answer = session.ask("/echo", **headers)
+    assert status_of(answer) == 403
+    assert b"access-control" not in answer.lower()
+
+
+def test_localhost_is_a_name_of_the_port(session: Session) -> None:
+    assert status_of(session.ask("/echo", host=f"localhost:{session.port}")) == 200
+
+
+def test_health_needs_no_token_and_starts_nothing(place: Place, session: Session) -> None:
+    assert json.loads(session.ask("/health", authorization=None).partition(b"\r\n\r\n")[2])["pid"] == place.starts()[0]
+    kill_sidecar(place)
+    answer = session.ask("/health", authorization=None)
+    assert status_of(answer) == 503
+    assert b'"api_error"' in answer
+    assert len(place.starts()) == 1
+
+
+def test_a_refused_connection_starts_nothing(place: Place, session: Session) -> None:
+    kill_sidecar(place)
+    for headers in ({"authorization": None}, {"origin": "null"}, {"host": "evil"}):
+        assert status_of(session.ask("/echo", **headers)) in (401, 403)
+    assert len(place.starts()) == 1
+
+
+def test_a_head_that_is_too_long_or_too_strange_is_refused(session: Session) -> None:
+    for head, status in {b"GET / HTTP/1.1\r\nx: " + b"x" * 70_000: 431, b"nonsense\r\n\r\n": 400}.items():
+        with session.connect() as connection:
+            connection.sendall(head)
+            assert status_of(read_answer(connection)) == status
+
+
+def test_a_head_may_come_byte_by_byte(session: Session) -> None:
+    with session.connect() as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in session.head("/echo", "POST", content_length=2) + b"hi":
+            connection.sendall(bytes([byte]))
+        assert read_answer(connection).endswith(b"hi")
+
+
+def test_a_silent_connection_is_ended_after_five_seconds(session: Session) -> None:
+    with session.connect() as connection:
+        started = time.monotonic()
+        connection.sendall(b"GET / HT")
+        assert status_of(read_answer(connection)) == 408
+        assert 4 < time.monotonic() - started < 8
+
+
+def test_a_connection_can_be_kept_for_many_requests(session: Session) -> None:
+    with session.connect() as connection:
+        for number in range(20):
+            body = str(number).encode()
+            connection.sendall(session.head("/echo", "POST", content_length=len(body)) + body)
+            assert read_answer(connection).endswith(b"\r\n\r\n" + body)
+
+
+def test_a_sidecar_that_died_before_a_request_is_started_again_unnoticed(place: Place, session: Session) -> None:
+    kill_sidecar(place)
+    assert session.ask("/echo", b"hello", method="POST").endswith(b"hello")
+    assert len(place.starts()) == 2
+
+
+def test_two_terminals_agree_on_the_next_sidecar(place: Place, session: Session) -> None:
+    other = Session(place)
+    kill_sidecar(place)
+    answers: list[bytes] = []
+    threads = [
+        threading.Thread(target=lambda each=each: answers.append(each.ask("/echo", b"x", method="POST")))
+        for each in [session, other] * 5
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [status_of(answer) for answer in answers] == [200] * 10
+    assert len(place.starts()) == 2
+    assert len(place.status()["leases"]) == 2
+
+
+def test_a_forwarded_request_without_an_answer_becomes_a_503_to_retry(place: Place, session: Session) -> None:
+    answer = session.ask("/die", b"x", method="POST")
+    assert status_of(answer) == 503
+    assert b"\r\nretry-after: 1\r\n" in answer
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["type"] == "api_error"
+    assert session.ask("/echo", b"again", method="POST").endswith(b"again")
+    assert len(place.starts()) == 2
+
+
+def test_the_same_on_the_second_request_of_a_connection(session: Session) -> None:
+    with session.connect() as connection:
+        connection.sendall(session.head("/echo"))
+        assert status_of(read_answer(connection)) == 200
+        connection.sendall(session.head("/die"))
+        assert status_of(read_answer(connection)) == 503
+
+
+def test_an_answer_cut_by_the_sidecars_death_ends_in_a_reset(place: Place, session: Session) -> None:
+    """Never a clean end: a client that reads until the end would take half an answer for the whole."""
+    for _ in range(10):
+        with session.connect() as connection:
+            connection.sendall(session.head("/begin-and-wait"))
+            seen = b""
+            while not seen.endswith(b"hello\r\n"):
+                seen += connection.recv(4096)
+            kill_sidecar(place)
+            with pytest.raises(ConnectionResetError):
+                assert connection.recv(4096) != b""
+
+
+def test_the_sidecars_own_end_of_a_connection_is_passed_on_politely(session: Session) -> None:
+    with session.connect() as connection:
+        connection.sendall(session.head("/close"))
+        data = b""
+        while piece := connection.recv(4096):
+            data += piece
+        assert data.endswith(b"bye")
+
+
+def test_a_client_that_leaves_is_noticed_by_the_sidecar(place: Place, session: Session) -> None:
+    connection = session.connect()
+    connection.sendall(session.head("/begin-and-wait"))
+    while not connection.recv(4096).endswith(b"hello\r\n"):
+        pass
+    connection.close()
+    wait_until((place.run / "saw-the-end").exists)
+
+
+def test_half_close_and_much_data_upwards(session: Session) -> None:
+    with session.connect() as connection:
+        connection.sendall(session.head("/until-end", "POST"))
+        expected = hashlib.sha256()
+        for _ in range(64):
+            connection.sendall(MEGABYTE)
+            expected.update(MEGABYTE)
+        connection.shutdown(socket.SHUT_WR)
+        assert read_answer(connection).endswith(expected.hexdigest().encode())
+
+
+def test_much_data_downwards(session: Session) -> None:
+    with session.connect() as connection:
+        connection.sendall(session.head("/megabytes", x_count=64))
+        rest = connection.recv(100).partition(b"\r\n\r\n")[2]
+        received, size = hashlib.sha256(rest), len(rest)
+        while size < 64 << 20:
+            piece = connection.recv(1 << 20)
+            assert piece
+            received.update(piece)
+            size += len(piece)
+        expected = hashlib.sha256()
+        for _ in range(64):
+            expected.update(MEGABYTE)
+        assert received.hexdigest() == expected.hexdigest()
+
+
+def test_slow_readers_cost_two_buffers_each(place: Place, session: Session) -> None:
+    """Backpressure: what a client does not read stays with the sidecar."""
+    (relay,) = [
+        int(folder.name)
+        for folder in Path("/proc").glob("[0-9]*")
+        if holds(folder, session.port) and b"shim/__main__" in (folder / "cmdline").read_bytes()
+    ]
+    before = resident(relay)
+    connections = [session.connect() for _ in range(60)]
+    for connection in connections:
+        connection.sendall(session.head("/megabytes", x_count=50))
+        assert connection.recv(10)
+    grown = resident(relay) - before
+    for connection in connections:
+        connection.close()
+    assert grown < 20_000, f"{grown} kB"
+
+
+def holds(folder: Path, port: int) -> bool:
+    """Whether this process listens on the port: the relay alone does."""
+    try:
+        links = {os.readlink(link) for link in (folder / "fd").iterdir()}
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    except OSError:
+        return False
+    inodes = {row[9] for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "0A"}
+    return any(f"socket:[{inode}]" in links for inode in inodes)
+
+
+def resident(pid: int) -> int:
+    (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS")]
+    return int(line.split()[1])
+
+
+def test_silent_connections_lock_nobody_out(session: Session) -> None:
+    """More of them than there are seats; a client with a token is served all the same."""
+    silent = [session.connect() for _ in range(200)]
+    for connection in silent:
+        connection.sendall(b"GET")
+    times = []
+    for _ in range(20):
+        started = time.monotonic()
+        assert status_of(session.ask("/echo")) == 200
+        times.append(time.monotonic() - started)
+    for connection in silent:
+        connection.close()
+    assert statistics.median(times) < 0.2
+    assert max(times) < 3
+
+
+def test_more_clients_than_seats_are_all_served(session: Session) -> None:
+    answers: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(status_of(session.ask("/echo", b"x", method="POST"))))
+        for _ in range(100)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [200] * 100
+
+
+def test_a_start_that_fails_is_a_503_with_its_reason(place: Place) -> None:
+    """The relay keeps the environment it was born with, so the fake itself must change its mind."""
+    hook = place.folder / "sidecar"
+    original = place.environment["CLAUDE_LOCAL_TEST_SIDECAR"]
+    full = f'if [ -e "{place.folder}/full" ]; then echo "error 74 the disk is full" >&3; exit; fi'
+    hook.write_text(f'#!/bin/sh\n{full}\nexec {original} "$@"\n')
+    hook.chmod(0o755)
+    place.environment["CLAUDE_LOCAL_TEST_SIDECAR"] = str(hook)
+    session = Session(place)
+    (place.folder / "full").touch()
+    kill_sidecar(place)
+    answer = session.ask("/echo")
+    assert status_of(answer) == 503
+    assert b"the disk is full" in answer
+    assert b"retry-after" in answer
+    (place.folder / "full").unlink()
+    wait_until(lambda: status_of(session.ask("/echo")) == 200)
+
+
+def test_a_killed_relay_frees_the_lease(place: Place, session: Session) -> None:
+    (relay,) = [
+        int(folder.name)
+        for folder in Path("/proc").glob("[0-9]*")
+        if holds(folder, session.port) and b"shim/__main__" in (folder / "cmdline").read_bytes()
+    ]
+    os.kill(relay, signal.SIGKILL)
+    wait_until(lambda: not place.status()["leases"])
+    assert session.end() == 0

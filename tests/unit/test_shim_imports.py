@@ -1,0 +1,62 @@
+"""The direction of imports (DESIGN.md, "Rooms"): read from the sources, so that lazy imports count as well."""
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+ENGINE_ONLY = {"mlx", "mlx_lm", "transformers", "llguidance"}
+SHARED = {"sidecar", "sidecar.config", "sidecar.control"}
+
+
+def imported(file: Path) -> set[str]:
+    """Every module that a file imports anywhere; `from sidecar import config` counts as sidecar.config."""
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module)
+            if (ROOT / node.module.replace(".", "/")).is_dir():
+                names |= {f"{node.module}.{alias.name}" for alias in node.names if is_module(node.module, alias.name)}
+    return names
+
+
+def is_module(package: str, name: str) -> bool:
+    place = ROOT / package.replace(".", "/")
+    return (place / f"{name}.py").exists() or (place / name).is_dir()
+
+
+def packages(file: Path) -> set[str]:
+    return {name.partition(".")[0] for name in imported(file)}
+
+
+def test_the_shim_imports_the_standard_library_and_what_it_shares_with_the_sidecar() -> None:
+    import sys
+
+    for file in (ROOT / "shim").rglob("*.py"):
+        foreign = packages(file) - set(sys.stdlib_module_names) - {"shim", "sidecar", "_sha2", "_sha256"}
+        assert not foreign, f"{file} imports {foreign}"
+        beyond = {name for name in imported(file) if name.startswith("sidecar")} - SHARED
+        assert not beyond, f"{file} imports {beyond}"
+
+
+def test_the_sidecar_never_imports_the_shim() -> None:
+    for file in (ROOT / "sidecar").rglob("*.py"):
+        assert "shim" not in packages(file), file
+
+
+def test_what_is_shared_imports_the_standard_library_alone() -> None:
+    import sys
+
+    for name in ("config", "control"):
+        file = ROOT / "sidecar" / f"{name}.py"
+        assert not packages(file) - set(sys.stdlib_module_names) - {"sidecar"}
+        assert {each for each in imported(file) if each.startswith("sidecar.")} <= SHARED
+
+
+def test_only_the_engine_imports_the_model_libraries() -> None:
+    engine = ROOT / "sidecar" / "engine"
+    for folder in ("shim", "sidecar"):
+        for file in (ROOT / folder).rglob("*.py"):
+            if engine not in file.parents:
+                assert not packages(file) & ENGINE_ONLY, file

@@ -1,0 +1,215 @@
+"""The command line and the command's environment."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from shim import claude, command, install, progress, spawn, variables, words
+from shim.failure import Failure
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word", "rest"),
+    [
+        ([], "", ["claude"]),
+        (["--print", "hi"], "", ["claude", "--print", "hi"]),
+        (["--version"], "", ["claude", "--version"]),
+        (["-p"], "", ["claude", "-p"]),
+        (["ls", "-l"], "", ["ls", "-l"]),
+        (["status"], "status", []),
+        (["status", "--json"], "status", ["--json"]),
+        (["stop", "--now"], "stop", ["--now"]),
+        (["help"], "help", []),
+        (["version"], "version", []),
+        (["--", "status"], "", ["status"]),
+        (["--", "ls", "--", "x"], "", ["ls", "--", "x"]),
+        (["--"], "", ["claude"]),
+        (["statuss"], "", ["statuss"]),
+        ([""], "", [""]),
+    ],
+)
+def test_words_of_ours_come_first_and_the_rest_is_a_command(arguments: list, word: str, rest: list) -> None:
+    assert words.split(arguments) == (word, rest)
+
+
+@pytest.mark.parametrize(("word", "close"), [("statsu", True), ("Help", True), ("versoin", True), ("ls", False)])
+def test_a_word_that_is_nearly_ours_is_recognised(word: str, close: bool) -> None:
+    assert words.resembles_ours(word) is close
+
+
+def test_a_command_is_found_as_a_shell_finds_it(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        folder.mkdir()
+    (first / "tool").write_text("not executable")
+    (second / "tool").write_text("#!/bin/sh\n")
+    (second / "tool").chmod(0o755)
+    (first / "data").write_text("")
+    (first / "folder").mkdir()
+    path = f"{first}:{second}"
+    assert command.find("tool", path) == str(second / "tool")
+    assert command.find(str(second / "tool"), "") == str(second / "tool")
+    assert command.find("sh", None).endswith("/sh")
+    for name, code in {
+        "data": 126,
+        "folder": 127,
+        str(first): 126,
+        str(first / "data"): 126,
+        "absent": 127,
+        str(first / "absent"): 127,
+        "": 127,
+    }.items():
+        with pytest.raises(Failure) as caught:
+            command.find(name, path)
+        assert caught.value.exit_code == code, name
+
+
+def test_the_environment_is_the_users_plus_ours() -> None:
+    base = {"HOME": "/h", "ANTHROPIC_API_KEY": "sk-secret", "CLAUDE_CODE_USE_BEDROCK": "1"}
+    added = variables.ours(4711, "cl-t", "phi", 8192, 1024)
+    whole = variables.environment(base, added)
+    assert whole["HOME"] == "/h"
+    assert whole["ANTHROPIC_API_KEY"] == ""
+    assert "CLAUDE_CODE_USE_BEDROCK" not in whole
+    assert whole["ANTHROPIC_BASE_URL"] == "http://127.0.0.1:4711"
+    assert whole["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] == "8192"
+    assert whole["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] == "1024"
+    assert {name for name in whole if name.endswith("_MODEL")} >= {
+        f"ANTHROPIC_DEFAULT_{family}_MODEL" for family in ("OPUS", "SONNET", "HAIKU", "FABLE")
+    }
+    assert base["ANTHROPIC_API_KEY"] == "sk-secret"
+
+
+@pytest.mark.parametrize(
+    ("base", "upper", "lower"),
+    [
+        ({}, "127.0.0.1,localhost", "127.0.0.1,localhost"),
+        ({"NO_PROXY": "a.org"}, "a.org,127.0.0.1,localhost", "a.org,127.0.0.1,localhost"),
+        ({"NO_PROXY": "a", "no_proxy": "b"}, "a,127.0.0.1,localhost", "b,127.0.0.1,localhost"),
+        ({"no_proxy": "localhost, b"}, "localhost,b,127.0.0.1", "localhost,b,127.0.0.1"),
+        ({"NO_PROXY": "*"}, "*", "*"),
+    ],
+)
+def test_the_proxy_exceptions_are_extended_never_replaced(base: dict, upper: str, lower: str) -> None:
+    assert variables.no_proxy(base) == {"NO_PROXY": upper, "no_proxy": lower}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rest", "given"),
+    [
+        (["-p", "hi"], ["-p", "hi"], None),
+        (["--settings", "a.json", "-p"], ["-p"], "a.json"),
+        (["--settings={}", "-p"], ["-p"], "{}"),
+        (["--settings", "a", "--settings=b"], [], "b"),
+        (["-p", "--", "--settings", "a"], ["-p", "--", "--settings", "a"], None),
+        (["--settings"], ["--settings"], None),
+    ],
+)
+def test_the_users_settings_are_taken_out_of_the_arguments(arguments: list, rest: list, given: str | None) -> None:
+    assert claude.take_settings(arguments) == (rest, given)
+
+
+def test_settings_are_merged_and_only_our_names_win() -> None:
+    theirs = {"env": {"A": "1", "ANTHROPIC_BASE_URL": "https://elsewhere"}, "permissions": {"allow": ["Read"]}, "x": 1}
+    merged = claude.merge(theirs, {"ANTHROPIC_BASE_URL": "http://here"}, auto_mode=False)
+    assert merged["env"]["A"] == "1"
+    assert merged["env"]["ANTHROPIC_BASE_URL"] == "http://here"
+    assert merged["env"]["CLAUDE_CODE_USE_BEDROCK"] == ""
+    assert merged["permissions"] == {"allow": ["Read"], "disableAutoMode": "disable"}
+    assert merged["x"] == 1
+    assert theirs["env"]["ANTHROPIC_BASE_URL"] == "https://elsewhere"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "asked"),
+    [
+        (["--permission-mode", "auto"], True),
+        (["--permission-mode=auto"], True),
+        (["--permission-mode", "plan"], False),
+        (["auto"], False),
+        ([], False),
+    ],
+)
+def test_auto_mode_stays_when_it_was_asked_for(arguments: list, asked: bool) -> None:
+    assert claude.wants_auto_mode(arguments) is asked
+    assert ("permissions" not in claude.merge({}, {}, asked)) is asked
+
+
+def test_auto_mode_in_the_users_settings_counts_as_asked() -> None:
+    theirs = {"permissions": {"defaultMode": "auto"}}
+    assert claude.merge(theirs, {}, False)["permissions"] == {"defaultMode": "auto"}
+
+
+@pytest.mark.parametrize(("text", "code"), [("{broken", 64), ("[1]", 64), (None, 66)])
+def test_settings_that_cannot_be_used_are_named(tmp_path: Path, text: str | None, code: int) -> None:
+    file = tmp_path / "settings.json"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(Failure) as caught:
+        claude.read_settings(str(file))
+    assert caught.value.exit_code == code
+    assert str(file) in caught.value.reason
+    assert "\n" not in caught.value.reason
+
+
+def test_settings_may_be_the_json_itself() -> None:
+    assert claude.read_settings(' {"a": 1}') == {"a": 1}
+
+
+def test_the_settings_file_is_private_and_swept_only_when_nobody_holds_it(tmp_path: Path) -> None:
+    settings = claude.Settings(["--settings", '{"x": 1}', "-p", "hi"], tmp_path)
+    arguments = settings.arguments({"ANTHROPIC_MODEL": "m"})
+    assert arguments[0] == "--settings"
+    assert arguments[2:] == ["-p", "hi"]
+    file = Path(arguments[1])
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert json.loads(file.read_text())["env"]["ANTHROPIC_MODEL"] == "m"
+    os.utime(file, (0, 0))
+    claude.sweep(tmp_path)
+    assert file.exists()
+    os.close(settings.held[1])
+    claude.sweep(tmp_path)
+    assert not file.exists()
+
+
+def test_the_sidecar_gets_no_secrets_and_no_relative_places() -> None:
+    base = {
+        "HOME": "/h",
+        "ANTHROPIC_API_KEY": "sk-secret",
+        "GITHUB_TOKEN": "x",
+        "HF_HOME": "/hf",
+        "LC_ALL": "C",
+        "https_proxy": "p",
+        "PYTHONPATH": "/evil",
+        "CLAUDE_LOCAL_LOG_DIR": "logs",
+        "CLAUDE_LOCAL_DATA_DIR": "/data",
+    }
+    assert spawn.environment(base, "/here") == {
+        "HOME": "/h",
+        "HF_HOME": "/hf",
+        "LC_ALL": "C",
+        "https_proxy": "p",
+        "CLAUDE_LOCAL_LOG_DIR": "/here/logs",
+        "CLAUDE_LOCAL_DATA_DIR": "/data",
+    }
+
+
+def test_progress_is_a_bar_or_a_tenth() -> None:
+    assert progress.bar("x", 0, 0) == "claude-local: x …"
+    assert progress.bar("x", 500_000_000, 2_000_000_000).endswith("]  25% of 2.00 GB")
+    assert [progress.tenth(done, 100) for done in (0, 9, 10, 99, 100, 120)] == [
+        "0 %",
+        "0 %",
+        "10 %",
+        "90 %",
+        "100 %",
+        "100 %",
+    ]
+
+
+def test_the_end_of_npms_log_is_its_reason_not_its_hint() -> None:
+    said = "npm error code ENOTFOUND\nnpm error network x\n\nnpm error A complete log of this run can be found in: y\n"
+    assert install.last_lines(said) == "npm error code ENOTFOUND\nnpm error network x"
+    assert install.last_lines("") == "(it said nothing)"
