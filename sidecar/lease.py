@@ -48,6 +48,10 @@ class Leases:
         held = self._held.get(token_sha256)
         return held[-1] if held else None
 
+    def touch(self, now: float) -> None:
+        """Somebody has a use for the model, without a request yet."""
+        self.last_use = now
+
     def begin(self, now: float) -> None:
         """A request of any lease begins."""
         self.running += 1

@@ -139,7 +139,8 @@ class App:
             known = {"model": name, "context_window": limits.context_window, "output_limit": limits.output_limit}
             await connection.send(LeaseEvent("loading", **known).encode())  # type: ignore[arg-type]
             async with self._engine.use(model):
-                pass
+                self.leases.touch(time.monotonic())  # a long load is no idleness
+            self._tell()
             await connection.send(LeaseEvent("ready", **known).encode())  # type: ignore[arg-type]
         except ModelUnavailable as error:
             await connection.send(LeaseEvent("failed", reason=str(error), exit_code=error.exit_code).encode())

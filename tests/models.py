@@ -4,10 +4,26 @@ import json
 from pathlib import Path
 from typing import Any
 
+_TURN = "<|{{ message['role'] }}|>\n{{ message['content'] }}<|end|>\n"
+_OPEN = "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
 TEMPLATES = {
-    "phi3": (
-        "{% for message in messages %}<|{{ message['role'] }}|>\n{{ message['content'] }}<|end|>\n{% endfor %}"
-        "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+    # Knows a system turn and nothing of tools, like Phi-3.
+    "phi3": "{% for message in messages %}" + _TURN + "{% endfor %}" + _OPEN,
+    # Renders tools, calls and results itself, in the JSON format, like Qwen.
+    "chatml": (
+        "{% if tools %}<|system|>\n{% if messages[0]['role'] == 'system' %}{{ messages[0]['content'] }}{% endif %}"
+        "{% for tool in tools %}{{ tool | tojson }}\n{% endfor %}<|end|>\n{% endif %}"
+        "{% for message in messages %}{% if message['role'] == 'system' and tools %}{% else %}"
+        "<|{{ message['role'] if message['role'] != 'tool' else 'user' }}|>\n{{ message['content'] }}"
+        "{% for tool_call in message.tool_calls or [] %}{% set tool_call = tool_call.function %}"
+        '\n<tool_call>\n{"name": "{{ tool_call.name }}", "arguments": {{ tool_call.arguments | tojson }}}\n</tool_call>'
+        "{% endfor %}<|end|>\n{% endif %}{% endfor %}" + _OPEN
+    ),
+    # Knows no system turn and insists on user and assistant taking turns, like Gemma.
+    "strict": (
+        "{% for message in messages %}{% if message['role'] not in ('user', 'assistant') or "
+        "(message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}"
+        "{% endif %}" + _TURN + "{% endfor %}" + _OPEN
     ),
 }
 _SPECIAL = ["<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]
@@ -21,7 +37,7 @@ def make_tiny(path: Path, template: str = TEMPLATES["phi3"], **changes: Any) -> 
     from mlx_lm.models import phi3
     from mlx_lm.utils import save_model
 
-    _write_tokenizer(path, template)
+    write_tokenizer(path, template)
     config = {
         "model_type": "phi3",
         "hidden_size": 64,
@@ -60,7 +76,8 @@ def _spread(name: str, value: Any) -> Any:
     return noise
 
 
-def _write_tokenizer(path: Path, template: str) -> None:
+def write_tokenizer(path: Path, template: str) -> None:
+    """A byte-level BPE of 512 entries, trained on the standard library's own JSON code."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())

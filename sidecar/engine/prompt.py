@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import msgspec
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 
 from sidecar.engine.tools import CALL_END, CALL_START, render_call
@@ -67,22 +68,22 @@ class PromptBuilder:
         starts = [start for start, _ in encoding.offsets]
         return Prompt(
             tokens=encoding.ids,
-            boundaries=tuple(_tokens_before(starts, cut) for cut in self._cuts(messages, tools, head)),
+            boundaries=tuple(_tokens_before(starts, cut) for cut in self._cuts(conversation, tools, head)),
             opening=head[len(self._render(messages, tools, add_generation_prompt=False)) :] + prefill,
         )
 
-    def _cuts(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None, head: str) -> list[int]:
-        """Positions in the text where a neighbour's prompt may part from this one.
+    def _cuts(self, conversation: Conversation, tools: list[dict[str, Any]] | None, head: str) -> list[int]:
+        """Positions in the text where a neighbour's prompt may part from this one, ascending.
 
-        Found by rendering variants: a template may write anything around a message.
+        Found by rendering the conversation with other words: a template may write anything around a message.
         """
-        last = max((index for index, message in enumerate(messages) if message["role"] == "user"), default=0)
-        other = self._render([*messages[:last], _user(_PROBE)], tools)
-        cuts = [_common_length(head, other)]
-        if last > 1:
-            system = [message for message in messages[:1] if message["role"] == "system"]
-            cuts.append(_common_length(head, self._render([*system, _user(_PROBE)], tools)))
-        return sorted(cuts)
+        last = max(index for index, message in enumerate(conversation.messages) if message.role == "user")
+        cuts = []
+        for kept in sorted({0, last}):
+            messages = (*conversation.messages[:kept], Message("user", (Text(_PROBE),)))
+            other = msgspec.structs.replace(conversation, messages=messages)
+            cuts.append(_common_length(head, self._render(self._messages(other), tools)))
+        return cuts
 
     def _messages(self, conversation: Conversation) -> list[dict[str, Any]]:
         system = self._clean(conversation.system)

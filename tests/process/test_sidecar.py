@@ -1,0 +1,369 @@
+"""The sidecar process alone: start protocol, leases, idle exit, engine supervision.
+
+The contract tests at the top run against the shim tests' fake as well: what the shim relies on is true of both.
+"""
+
+import hashlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from sidecar.control import LEASE_PATH, STATUS_PATH, STOP_PATH, LeaseEvent, LeaseRequest, run_directory
+from tests.process import fake_sidecar
+from tests.process.fake_sidecar import is_running, wait_until
+
+TOKEN = "a token"
+REAL = [sys.executable, "-I", "-m", "sidecar.serve"]
+FAKE = [sys.executable, "-IS", fake_sidecar.__file__]
+
+
+class UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=60)
+        self._path = str(path)
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(60)
+        self.sock.connect(self._path)
+
+
+class Lease:
+    """An open lease connection."""
+
+    def __init__(self, path: Path, **changes: Any) -> None:
+        digest = hashlib.sha256(TOKEN.encode()).hexdigest()
+        wanted = LeaseRequest(**{**LeaseRequest(digest, os.getpid(), "sh", "/", 1, "")._asdict(), **changes})
+        self._connection = UnixConnection(path)
+        self._connection.request("POST", LEASE_PATH, wanted.encode())
+        self._answer = self._connection.getresponse()
+
+    def event(self) -> LeaseEvent | None:
+        line = self._answer.readline()
+        return LeaseEvent.decode(line) if line else None
+
+    def until(self, name: str) -> LeaseEvent:
+        while event := self.event():
+            if event.event == name:
+                return event
+            assert event.event not in ("failed", "refused", "retry"), event
+        raise AssertionError(f"the lease ended before {name}")
+
+    def close(self) -> None:
+        self._answer.close()
+        self._connection.close()
+
+
+class Sidecar:
+    """One run directory, and sidecars started in it."""
+
+    def __init__(self, folder: Path, command: list[str], model: str, **variables: str) -> None:
+        self.folder, self.command, self.model = folder, command, model
+        self.variables = {"CLAUDE_LOCAL_GRACE": "0.5", **variables}
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.opened: list[Lease | UnixConnection] = []
+
+    @property
+    def socket(self) -> Path:
+        return self.folder / "socket"
+
+    def start(self) -> str:
+        """Start one; returns its line on the readiness pipe."""
+        reader, writer = os.pipe()
+        command = [*self.command, "--run-dir", str(self.folder), "--ready-fd", str(writer)]
+        environment = {**os.environ, **self.variables}
+        self.processes.append(subprocess.Popen(command, pass_fds=[writer], env=environment, stdin=subprocess.DEVNULL))
+        os.close(writer)
+        with os.fdopen(reader) as ready:
+            return ready.read()
+
+    def ask(self, method: str, path: str, body: Any = None, token: str = TOKEN) -> tuple[int, Any]:
+        connection = UnixConnection(self.socket)
+        try:
+            content = json.dumps(body) if body is not None else None
+            connection.request(method, path, content, {"authorization": f"Bearer {token}"})
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read() or b"null")
+        finally:
+            connection.close()
+
+    def lease(self, **changes: Any) -> Lease:
+        lease = Lease(self.socket, **{"model": self.model, **changes})
+        self.opened.append(lease)
+        return lease
+
+    def begin(self, max_tokens: int, stream: bool = False) -> UnixConnection:
+        """Send a request and leave its answer to the test."""
+        connection = UnixConnection(self.socket)
+        self.opened.append(connection)
+        words = [{"role": "user", "content": "hi"}]
+        body = {"model": self.model, "max_tokens": max_tokens, "stream": stream, "messages": words}
+        connection.request("POST", "/v1/messages", json.dumps(body), {"authorization": f"Bearer {TOKEN}"})
+        return connection
+
+    def status(self) -> Any:
+        return self.ask("GET", STATUS_PATH)[1]
+
+    def message(self, words: str = "hello", **fields: Any) -> tuple[int, Any]:
+        body = {"model": self.model, "max_tokens": 8, "messages": [{"role": "user", "content": words}], **fields}
+        return self.ask("POST", "/v1/messages", body)
+
+    def close(self) -> None:
+        for each in self.opened:
+            each.close()
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def real(short_dir: Path, tiny: Path) -> Iterator[Sidecar]:
+    sidecar = Sidecar(short_dir, REAL, str(tiny))
+    yield sidecar
+    sidecar.close()
+
+
+@pytest.fixture(params=[REAL, FAKE], ids=["real", "fake"])
+def either(request: pytest.FixtureRequest, short_dir: Path, tiny: Path) -> Iterator[Sidecar]:
+    sidecar = Sidecar(short_dir, request.param, str(tiny), CLAUDE_LOCAL_FAKE=json.dumps({"grace": 0.5}))
+    yield sidecar
+    sidecar.close()
+
+
+# The contract: what the shim relies on
+
+
+def test_it_says_ready_when_its_socket_is_there_and_private(either: Sidecar) -> None:
+    assert either.start() == "ready\n"
+    run_directory(str(either.folder))
+    assert either.status()["pid"] == either.processes[0].pid
+
+
+def test_a_lease_is_granted_then_told_the_limits(either: Sidecar) -> None:
+    either.start()
+    lease = either.lease()
+    assert lease.event().event == "granted"  # type: ignore[union-attr]
+    loading = lease.until("loading")
+    assert loading.context_window > loading.output_limit > 0
+    assert lease.until("ready").context_window == loading.context_window
+    lease.close()
+
+
+def test_a_token_is_good_for_as_long_as_its_lease(either: Sidecar) -> None:
+    either.start()
+    assert connection_status(either) == 401
+    lease = either.lease()
+    lease.until("granted")
+    assert connection_status(either) != 401
+    lease.close()
+    wait_until(lambda: not either.status()["leases"])
+    assert connection_status(either) == 401
+
+
+def test_it_leaves_when_the_last_lease_is_gone_and_takes_its_socket_along(either: Sidecar) -> None:
+    either.start()
+    lease = either.lease()
+    lease.until("granted")
+    lease.close()
+    assert either.processes[0].wait(20) == 0
+    assert not either.socket.exists()
+
+
+def test_stop_ends_it(either: Sidecar) -> None:
+    either.start()
+    assert either.ask("POST", STOP_PATH, {"now": False}) == (200, {"stopping": True})
+    assert either.processes[0].wait(20) == 0
+    assert not either.socket.exists()
+
+
+def test_both_describe_themselves_in_the_same_keys(either: Sidecar) -> None:
+    either.start()
+    lease = either.lease()
+    lease.until("ready")
+    status = either.status()
+    lease.close()
+    keys = {"version", "protocol", "pid", "uptime_s", "model", "leases", "requests", "memory", "engine"}
+    assert keys <= status.keys()
+    assert {"pid", "command", "folder", "port", "strong", "since_s"} <= status["leases"][0].keys()
+    assert {"name", "state", "context_window", "output_limit"} <= status["model"].keys()
+
+
+def connection_status(sidecar: Sidecar) -> int:
+    """The status of a request that needs the token; what it asks for does not matter."""
+    connection = UnixConnection(sidecar.socket)
+    connection.request("GET", "/v1/models", headers={"x-api-key": TOKEN})
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
+# The real one
+
+
+def test_a_second_one_waits_for_the_first_and_then_serves(real: Sidecar) -> None:
+    real.start()
+    first = real.processes[0]
+    real.ask("POST", STOP_PATH, {"now": True})
+    assert real.start() == "ready\n"  # it had to wait for the life lock
+    assert first.poll() is not None
+    assert real.status()["pid"] == real.processes[1].pid
+
+
+def test_a_killed_one_leaves_nothing_in_the_way(real: Sidecar) -> None:
+    real.start()
+    lease = real.lease()
+    lease.until("ready")
+    engine = real.status()["engine"]["pid"]
+    real.processes[0].kill()
+    wait_until(lambda: not is_running(engine))
+    assert real.start() == "ready\n"
+    lease = real.lease()
+    lease.until("ready")
+    assert real.message()[0] == 200
+
+
+def test_a_killed_engine_is_replaced_by_the_next_request(real: Sidecar) -> None:
+    real.start()
+    lease = real.lease()
+    lease.until("ready")
+    engine = real.status()["engine"]["pid"]
+    os.kill(engine, signal.SIGKILL)
+    wait_until(lambda: real.status()["engine"]["state"] == "absent")
+    assert real.message()[0] == 200
+    assert real.status()["engine"]["pid"] != engine
+
+
+def test_a_request_whose_engine_dies_gets_an_error_that_clients_retry(real: Sidecar) -> None:
+    real.start()
+    lease = real.lease()
+    lease.until("ready")
+    engine = psutil.Process(real.status()["engine"]["pid"])
+    engine.suspend()  # so that the request is under way for certain
+    connection = real.begin(max_tokens=8)
+    wait_until(lambda: real.status()["requests"]["running"] == 1)
+    engine.kill()
+    answer = connection.getresponse()
+    assert (answer.status, answer.getheader("retry-after")) == (503, "1")
+    assert json.loads(answer.read())["error"]["type"] == "api_error"
+
+
+def test_a_stream_that_cannot_go_on_is_not_ended_politely(real: Sidecar) -> None:
+    real.start()
+    lease = real.lease()
+    lease.until("ready")
+    connection = real.begin(max_tokens=7000, stream=True)
+    answer = connection.getresponse()
+    while b"text_delta" not in answer.readline():
+        pass
+    os.kill(real.status()["engine"]["pid"], signal.SIGKILL)
+    with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+        answer.read()
+
+
+def test_without_requests_the_engine_goes_and_the_next_request_brings_it_back(real: Sidecar) -> None:
+    real.variables["CLAUDE_LOCAL_UNLOAD"] = "0.3"
+    real.start()
+    lease = real.lease()
+    lease.until("ready")
+    engine = real.status()["engine"]["pid"]
+    wait_until(lambda: not is_running(engine))
+    assert real.status()["engine"]["state"] == "absent"
+    assert real.message()[0] == 200
+
+
+def test_an_answer_under_way_is_finished_before_it_leaves(real: Sidecar) -> None:
+    real.start()
+    lease = real.lease()
+    lease.until("ready")
+    connection = real.begin(max_tokens=2000, stream=True)
+    answer = connection.getresponse()
+    while b"text_delta" not in answer.readline():
+        pass
+    real.processes[0].send_signal(signal.SIGTERM)
+    assert b"message_stop" in answer.read()
+    assert real.processes[0].wait(20) == 0
+
+
+def test_stop_now_does_not_wait_for_answers(real: Sidecar) -> None:
+    real.start()
+    lease = real.lease()
+    lease.until("ready")
+    real.begin(max_tokens=7000)
+    wait_until(lambda: real.status()["requests"]["running"] == 1)
+    real.ask("POST", STOP_PATH, {"now": True})
+    assert real.processes[0].wait(5) == 0
+
+
+def test_a_client_that_leaves_frees_the_engine(real: Sidecar) -> None:
+    real.start()
+    lease = real.lease()
+    lease.until("ready")
+    connection = real.begin(max_tokens=7000)
+    wait_until(lambda: real.status()["requests"]["running"] == 1)
+    connection.close()
+    wait_until(lambda: real.status()["requests"]["running"] == 0, seconds=5)
+    began = time.monotonic()
+    assert real.message()[0] == 200
+    assert time.monotonic() - began < 20  # it did not queue behind 7000 tokens nobody reads
+
+
+def test_two_models_take_turns_and_are_never_both_in_memory(real: Sidecar, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    for file in Path(real.model).iterdir():
+        (other / file.name).write_bytes(file.read_bytes())
+    real.start()
+    lease = real.lease()
+    lease.until("ready")
+    first = real.status()["engine"]["pid"]
+    assert real.message(model=str(other))[0] == 200
+    assert real.status()["model"]["name"] == str(other)
+    assert not is_running(first)
+
+
+@pytest.mark.parametrize(
+    ("plant", "exit_code", "says"),
+    [
+        (lambda folder: (folder / "config.json").unlink(), 66, "no config.json"),
+        (lambda folder: (folder / "config.json").write_text("{"), 65, "cannot be read"),
+        (lambda folder: (folder / "model.safetensors").unlink(), 66, "no weights"),
+        (lambda folder: os.truncate(folder / "model.safetensors", 1000), 65, "corrupt"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"not weights"), 65, "corrupt"),
+    ],
+)
+def test_a_model_that_is_not_whole_is_named_before_the_command_starts(
+    real: Sidecar, tmp_path: Path, plant: Any, exit_code: int, says: str
+) -> None:
+    for file in Path(real.model).iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    plant(tmp_path)
+    real.start()
+    lease = real.lease(model=str(tmp_path))
+    while (event := lease.event()) and event.event != "failed":
+        pass
+    assert event is not None and event.exit_code == exit_code and says in event.reason
+
+
+def test_another_protocol_is_refused_with_what_to_do(real: Sidecar) -> None:
+    real.start()
+    refused = real.lease(protocol=999).event()
+    assert refused is not None and refused.event == "refused" and "claude-local stop" in refused.reason
+
+
+def test_a_socket_that_was_removed_is_published_again(real: Sidecar) -> None:
+    real.variables |= {"CLAUDE_LOCAL_GRACE": "60"}
+    real.start()
+    real.socket.unlink()
+    wait_until(real.socket.exists, seconds=40)
+    assert real.status()["pid"] == real.processes[0].pid

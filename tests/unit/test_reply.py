@@ -1,0 +1,132 @@
+"""Engine events become API events: strict order, strict block lifecycles, true figures."""
+
+import itertools
+import json
+from typing import Any
+
+import pytest
+
+from sidecar.anthropic.reply import Reply, collect, sse
+from sidecar.frames import Finished, Started, TextDelta, ThinkingDelta, ToolArguments, ToolStart
+
+END = Finished(1, "end", prompt_tokens=10, cached_tokens=4, output_tokens=3)
+
+
+def events(*engine: Any) -> list[dict[str, Any]]:
+    ids = itertools.count(1)
+    reply = Reply("msg_1", "demo", lambda: f"toolu_{next(ids)}")
+    started = [reply.start(Started(1, 10, 4))]
+    return started + [event for each in engine for event in reply.feed(each)]
+
+
+def shape(*engine: Any) -> list[str]:
+    """Event types, with block index and kind."""
+    names = []
+    for event in events(*engine):
+        block = event.get("content_block", event.get("delta", {})).get("type", "")
+        names.append(" ".join(str(part) for part in (event["type"], event.get("index", ""), block) if part != ""))
+    return names
+
+
+def test_text_alone() -> None:
+    assert shape(TextDelta(1, "a"), TextDelta(1, "b"), END) == [
+        "message_start",
+        "content_block_start 0 text",
+        "content_block_delta 0 text_delta",
+        "content_block_delta 0 text_delta",
+        "content_block_stop 0",
+        "message_delta",
+        "message_stop",
+    ]
+
+
+def test_thinking_text_and_two_calls_each_have_their_own_block() -> None:
+    calls = [ToolStart(1, "A"), ToolArguments(1, "{}"), ToolStart(1, "B"), ToolArguments(1, "{"), ToolArguments(1, "}")]
+    assert shape(ThinkingDelta(1, "hm"), TextDelta(1, "x\n"), *calls, END) == [
+        "message_start",
+        "content_block_start 0 thinking",
+        "content_block_delta 0 thinking_delta",
+        "content_block_delta 0 signature_delta",
+        "content_block_stop 0",
+        "content_block_start 1 text",
+        "content_block_delta 1 text_delta",
+        "content_block_stop 1",
+        "content_block_start 2 tool_use",
+        "content_block_delta 2 input_json_delta",
+        "content_block_stop 2",
+        "content_block_start 3 tool_use",
+        "content_block_delta 3 input_json_delta",
+        "content_block_delta 3 input_json_delta",
+        "content_block_stop 3",
+        "message_delta",
+        "message_stop",
+    ]
+
+
+def test_blank_text_opens_no_block() -> None:
+    """The API refuses blank text blocks when they come back as history."""
+    assert shape(TextDelta(1, "\n"), ToolStart(1, "A"), ToolArguments(1, "{}"), TextDelta(1, "\n"), END)[1:4] == [
+        "content_block_start 0 tool_use",
+        "content_block_delta 0 input_json_delta",
+        "content_block_stop 0",
+    ]
+
+
+def test_leading_blanks_are_left_out_and_inner_ones_kept() -> None:
+    message = collect(events(TextDelta(1, "\n "), TextDelta(1, " a"), TextDelta(1, "\n"), TextDelta(1, "b"), END))
+    assert message["content"] == [{"type": "text", "text": "a\nb"}]
+
+
+def test_the_whole_message_equals_the_streamed_one() -> None:
+    message = collect(
+        events(TextDelta(1, "a"), ToolStart(1, "R"), ToolArguments(1, '{"p":'), ToolArguments(1, " 1}"), END)
+    )
+    assert message == {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "demo",
+        "content": [
+            {"type": "text", "text": "a"},
+            {"type": "tool_use", "id": "toolu_1", "name": "R", "input": {"p": 1}},
+        ],
+        "stop_reason": "end_turn",
+        "stop_sequence": None,
+        "usage": {
+            "input_tokens": 6,
+            "cache_creation_input_tokens": 0,
+            "cache_read_input_tokens": 4,
+            "output_tokens": 3,
+        },
+    }
+
+
+def test_half_a_call_is_no_call() -> None:
+    cut = Finished(1, "length", 10, 4, 3)
+    message = collect(events(TextDelta(1, "a"), ToolStart(1, "R"), ToolArguments(1, '{"p'), cut))
+    assert [block["type"] for block in message["content"]] == ["text"]
+    assert message["stop_reason"] == "max_tokens"
+
+
+@pytest.mark.parametrize(
+    ("reason", "api"),
+    [
+        ("end", "end_turn"),
+        ("length", "max_tokens"),
+        ("stop", "stop_sequence"),
+        ("window", "model_context_window_exceeded"),
+        ("tool", "tool_use"),
+    ],
+)
+def test_stop_reasons_have_the_apis_names(reason: Any, api: str) -> None:
+    delta = events(Finished(1, reason, 1, 0, 1, "END" if reason == "stop" else None))[-2]
+    assert delta["delta"] == {"stop_reason": api, "stop_sequence": "END" if reason == "stop" else None}
+
+
+def test_an_event_is_two_lines_and_a_blank_one() -> None:
+    name, data, *rest = sse({"type": "ping", "text": "é\n"}).decode().split("\n")
+    assert (name, json.loads(data.removeprefix("data: ")), rest) == (
+        "event: ping",
+        {"type": "ping", "text": "é\n"},
+        ["", ""],
+    )

@@ -1,0 +1,170 @@
+"""API requests become the engine's conversation: normalised, checked, and refused by field name."""
+
+import json
+from typing import Any
+
+import pytest
+
+from sidecar.anthropic import request as api
+from sidecar.errors import InvalidRequest
+from sidecar.frames import Call, Message, Result, Text, Tool
+
+BASE: dict[str, Any] = {"model": "m", "max_tokens": 10}
+
+
+def parse(**fields: Any) -> api.MessagesRequest:
+    return api.parse_messages(json.dumps({**BASE, **fields}).encode())
+
+
+def conversation(*messages: dict[str, Any], **fields: Any) -> Any:
+    return api.conversation(parse(messages=list(messages), **fields))
+
+
+def user(content: Any) -> dict[str, Any]:
+    return {"role": "user", "content": content}
+
+
+def assistant(content: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": content}
+
+
+def system(content: Any) -> dict[str, Any]:
+    return {"role": "system", "content": content}
+
+
+def text(words: str, **more: Any) -> dict[str, Any]:
+    return {"type": "text", "text": words, **more}
+
+
+CALL = {"type": "tool_use", "id": "t1", "name": "Read", "input": {"path": "x"}}
+RESULT = {"type": "tool_result", "tool_use_id": "t1", "content": "content"}
+
+
+def test_a_string_and_a_text_block_are_the_same_message() -> None:
+    cached = text("hi", cache_control={"type": "ephemeral"})
+    assert conversation(user("hi")) == conversation(user([cached])) == conversation(user([text("hi")]))
+
+
+def test_the_billing_block_is_dropped() -> None:
+    billing = text("x-anthropic-billing-header: cc_version=1; cc_entrypoint=cli;")
+    assert conversation(user("hi"), system=[billing, text("be kind")]).system == "be kind"
+
+
+def test_early_system_messages_join_the_system_prompt_so_that_the_users_words_come_last() -> None:
+    asked = conversation(user("hi"), system([text("environment")]), system="be kind")
+    assert asked.system == "be kind\n\nenvironment"
+    assert asked.messages == (Message("user", (Text("hi"),)),)
+
+
+def test_later_system_messages_stay_and_never_part_a_call_from_its_result() -> None:
+    asked = conversation(user("a"), assistant([CALL]), system("reminder"), user([RESULT, text("b")]))
+    assert asked.messages[2] == Message("user", (Text("reminder"), Result("t1", "content"), Text("b")))
+
+
+def test_neighbours_of_one_role_are_one_turn() -> None:
+    asked = conversation(user("a"), user("b"), assistant("c"), assistant([CALL]), user([RESULT]))
+    assert [message.role for message in asked.messages] == ["user", "assistant", "user"]
+    assert asked.messages[1].blocks == (Text("c"), Call("t1", "Read", {"path": "x"}))
+
+
+@pytest.mark.parametrize(
+    "reminder",
+    [
+        "<total_tokens>123 tokens left</total_tokens>",
+        "<system-reminder>\n<total_tokens>9 tokens left</total_tokens>\n</system-reminder>\n",
+    ],
+)
+def test_token_reminders_are_dropped_wherever_they_stand(reminder: str) -> None:
+    result = {**RESULT, "content": [text("content" + reminder)]}
+    asked = conversation(user("a" + reminder), assistant([CALL]), user([result, text(reminder)]))
+    assert asked == conversation(user("a"), assistant([CALL]), user([RESULT]))
+
+
+def test_thinking_in_history_is_accepted_and_dropped() -> None:
+    thinking = {"type": "thinking", "thinking": "hm", "signature": "s"}
+    redacted = {"type": "redacted_thinking", "data": "x"}
+    assert conversation(user("a"), assistant([thinking, redacted, text("b")])).messages[1].blocks == (Text("b"),)
+
+
+def test_results_take_strings_blocks_nothing_and_images_as_a_placeholder() -> None:
+    image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": ""}}
+    for content, expected in [("x", "x"), ([text("a"), text("b")], "a\nb"), (None, ""), ([], "")]:
+        asked = conversation(user("q"), assistant([CALL]), user([{**RESULT, "content": content, "is_error": True}]))
+        assert asked.messages[2].blocks == (Result("t1", expected, True),)
+    asked = conversation(user("q"), assistant([CALL]), user([{**RESULT, "content": [image]}]))
+    assert "image" in asked.messages[2].blocks[0].text
+
+
+def test_tools_lose_what_only_the_cloud_uses() -> None:
+    tool = {"name": "Read", "description": "d", "input_schema": {"type": "object"}, "defer_loading": True}
+    assert conversation(user("a"), tools=[tool]).tools == (Tool("Read", "d", {"type": "object"}),)
+    assert conversation(user("a"), tools=[tool], tool_choice={"type": "none"}).tools == ()
+
+
+def test_tool_choice_says_what_must_be_called() -> None:
+    tools = [{"name": name, "input_schema": {"type": "object"}} for name in ("a", "b")]
+    cases = {"auto": (), "any": ("a", "b")}
+    for kind, forced in cases.items():
+        assert api.forced_tools(parse(messages=[user("x")], tools=tools, tool_choice={"type": kind})) == forced
+    one = parse(messages=[user("x")], tools=tools, tool_choice={"type": "tool", "name": "b"})
+    assert api.forced_tools(one) == ("b",) and api.parallel_calls(one)
+
+
+def test_unknown_fields_are_ignored_and_known_ones_used() -> None:
+    asked = parse(messages=[user("a")], temperature=0, top_k=3, thinking={"type": "adaptive"}, novelty=[1])
+    assert (api.sampling(asked).temperature, api.sampling(asked).top_p, api.sampling(asked).top_k) == (0.0, 1.0, 3)
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"messages": []}, "messages"),
+    ({"messages": "hi"}, "messages: Expected `array`"),
+    ({"messages": [user(3)]}, "messages.0.content: "),
+    ({"messages": [user("a"), user([{"type": "hologram"}])]}, "messages.1.content.0.type: Invalid value 'hologram'"),
+    ({"messages": [{"role": "wizard", "content": ""}]}, "messages.0.role: Invalid"),
+    ({"messages": [user("a")], "max_tokens": -1}, "max_tokens: "),
+    ({"messages": [user("a")], "max_tokens": "many"}, "max_tokens: "),
+    ({"messages": [user("a")], "temperature": 1.5}, "temperature: "),
+    ({"messages": [user("a")], "top_p": -0.1}, "top_p: "),
+    ({"messages": [user("a")], "top_k": -1}, "top_k: "),
+    ({"messages": [user("a")], "tools": [{"name": ""}]}, "tools.0.name: "),
+    (
+        {"messages": [user("a")], "tools": [{"type": "web_search_20250305", "name": "web_search"}]},
+        "tools.0: 'web_search",
+    ),
+    ({"messages": [user("a")], "tool_choice": {"type": "tool", "name": "x"}}, "tool_choice: there is no tool x"),
+    ({"messages": [user("a")], "stop_sequences": ["ok", " "]}, "stop_sequences.1: "),
+    ({"messages": [assistant("a")]}, "the first message must have the role user"),
+    ({"messages": [user("a"), user([RESULT])]}, "has no tool_use before it"),
+    ({"messages": [user([CALL])]}, "messages.0.content.0: a tool_use block cannot"),
+    ({"messages": [user("a"), assistant([RESULT])]}, "messages.1.content.0: a tool_result block cannot"),
+    ({"messages": [user("a"), assistant("b ")]}, "trailing whitespace"),
+    ({"messages": [user([{"type": "image", "source": {}}])]}, "messages.0.content.0: this model reads text only"),
+    (
+        {"messages": [user([{"type": "document", "source": {"type": "base64", "data": "JVBE"}}])]},
+        "messages.0.content.0.source: this model reads text documents only",
+    ),
+]
+
+
+@pytest.mark.parametrize(("fields", "says"), REFUSED, ids=[says for _, says in REFUSED])
+def test_what_cannot_be_served_is_refused_by_name(fields: dict[str, Any], says: str) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        asked = parse(**fields)
+        api.stop_sequences(asked)
+        api.forced_tools(asked)
+        api.conversation(asked)
+    assert says in str(refusal.value)
+
+
+@pytest.mark.parametrize("missing", ["model", "messages", "max_tokens"])
+def test_a_missing_field_is_named_as_the_api_names_it(missing: str) -> None:
+    body = {**BASE, "messages": [user("a")]}
+    del body[missing]
+    with pytest.raises(InvalidRequest, match=f"^{missing}: Field required$"):
+        api.parse_messages(json.dumps(body).encode())
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"null", b"3"])
+def test_no_body_makes_anything_but_a_400(body: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        api.parse_messages(body)
