@@ -1,6 +1,6 @@
 """Claude Code as the command: the settings file that makes it come to us, whatever else it has been told.
 
-Its own settings beat the shell's environment, and a file given with --settings beats both (CLAUDE_CODE.md). So a
+Its own settings beat the shell's environment, and a file given with --settings beats both. So a
 private file repeats our variables; what the user gave with --settings is merged into it, and nothing of the user's is
 ever written.
 """

@@ -21,7 +21,7 @@ ELSEWHERE = (
 
 
 def ours(port: int, token: str, model: str, context_window: int = 0, output_limit: int = 0) -> dict[str, str]:
-    """Only what we add. What each name does, and how that was found out, is in CLAUDE_CODE.md."""
+    """Only what we add. Each name was tried on the real client, whose documentation is silent on some."""
     added = {
         "ANTHROPIC_BASE_URL": f"http://127.0.0.1:{port}",
         "ANTHROPIC_AUTH_TOKEN": token,

@@ -5,10 +5,7 @@ out of the sidecar and giving up is a kill. Says JSON lines on stdout: `{"done",
 downloads, then either the fields of `ModelFiles` or `{"error", "exit_code"}`.
 """
 
-import errno
-import io
 import json
-import shutil
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,9 +22,6 @@ DEMO = Path(__file__).parent / "engine" / "demo"
 
 # sysexits.h
 EX_USAGE, EX_DATAERR, EX_NOINPUT, EX_UNAVAILABLE, EX_IOERR = 64, 65, 66, 69, 74
-
-_PATTERNS = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "tokenizer*"]
-"""What mlx-lm reads of a repository; never code."""
 
 
 class ModelUnavailable(Exception):
@@ -126,79 +120,19 @@ def _check_weights(path: Path) -> int:
 
 
 def _from_hub(repository: str) -> ModelFiles:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from sidecar import hub  # half a second of imports that a local model does without
 
     try:
-        return inspect(Path(snapshot_download(repository, allow_patterns=_PATTERNS, local_files_only=True)))
-    except (ModelUnavailable, LocalEntryNotFoundError):
-        pass  # not there, or an interrupted download: the hub library goes on where it stopped
-    try:
-        total = _missing_bytes(repository)
-        return inspect(Path(snapshot_download(repository, allow_patterns=_PATTERNS, tqdm_class=_progress_bar(total))))
-    except GatedRepoError:
-        url = f"https://huggingface.co/{repository}"
-        raise ModelUnavailable(
-            f"{repository} asks you to accept its licence at {url} and to set HF_TOKEN", EX_UNAVAILABLE
-        ) from None
-    except RepositoryNotFoundError:
-        raise ModelUnavailable(f"the model hub has no {repository}", EX_UNAVAILABLE) from None
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise ModelUnavailable(
-                f"the disk is full while downloading {repository}: free some space", EX_IOERR
-            ) from None
-        raise _unreachable(repository, error) from None
+        if snapshot := hub.cached(repository):
+            return inspect(snapshot)
     except ModelUnavailable:
-        raise
-    except Exception as error:  # httpx's errors among others, whose classes are the hub library's business
-        raise _unreachable(repository, error) from None
-
-
-def _unreachable(repository: str, error: Exception) -> ModelUnavailable:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return ModelUnavailable(
-        f"{repository} is not on this disk and the model hub cannot be reached ({reason}). "
-        "Go online once, or try the built-in model: CLAUDE_LOCAL_MODEL=demo",
-        EX_UNAVAILABLE,
-    )
-
-
-def _missing_bytes(repository: str) -> int:
-    """Bytes still to download; raises ModelUnavailable when the disk cannot hold them."""
-    from huggingface_hub import constants, snapshot_download
-
-    files = snapshot_download(repository, allow_patterns=_PATTERNS, dry_run=True)
-    missing = sum(file.file_size or 0 for file in files if file.will_download)
-    place = Path(constants.HF_HUB_CACHE)
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
-    if free < missing:
-        raise ModelUnavailable(
-            f"{repository} needs {missing / 1e9:.1f} GB and {place} has {free / 1e9:.1f} GB free: free some space",
-            EX_IOERR,
-        )
-    return missing
-
-
-def _progress_bar(total: int) -> type:
-    """A bar for huggingface_hub that says lines instead of drawing."""
-    from huggingface_hub.utils import tqdm
-
-    class Lines(tqdm):  # type: ignore[misc]  # huggingface_hub is untyped for us
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            # The library draws several bars; the bytes written to disk are the ones that also count a resumed part.
-            self._counts = "Reconstruct" in str(kwargs.get("desc"))
-            super().__init__(*args, **{**kwargs, "file": io.StringIO(), "mininterval": 0.1})
-
-        def update(self, n: float | None = 1) -> bool | None:
-            drawn: bool | None = super().update(n)
-            if self._counts and total:
-                _say({"done": min(int(self.n), total), "total": total})
-            return drawn
-
-    return Lines
+        pass  # an interrupted download
+    try:
+        return inspect(hub.fetch(repository, lambda done, total: _say({"done": done, "total": total})))
+    except hub.DiskFull as error:
+        raise ModelUnavailable(str(error), EX_IOERR) from None
+    except hub.HubError as error:
+        raise ModelUnavailable(str(error), EX_UNAVAILABLE) from None
 
 
 def _say(line: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """The memory guard: how near the machine is to swapping, and what may still begin.
 
-A state machine fed with samples; the probe and the clock are passed in. Thresholds and holding times are DESIGN's:
-a level is entered at its line and left only above a higher one for a while, so that it cannot flap.
+A state machine fed with samples; the probe and the clock are passed in. A level is
+entered at its line and left only above a higher one for a while, so that it cannot flap.
 """
 
 import enum

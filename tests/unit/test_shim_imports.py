@@ -1,4 +1,4 @@
-"""The direction of imports (DESIGN.md, "Rooms"): read from the sources, so that lazy imports count as well."""
+"""The direction of imports: read from the sources, so that lazy imports count as well."""
 
 import ast
 from pathlib import Path

@@ -1,0 +1,161 @@
+"""Models from the hub: whole, verified, and going on where an interrupted download stopped.
+
+huggingface_hub names, places and links the files. Large files are fetched here, since that library begins them anew
+after a restart: into `blobs/ETAG.part`, with a range request for the rest, and renamed when the hash is right; the
+library then finds them in its cache.
+"""
+
+import errno
+import fcntl
+import hashlib
+import io
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from huggingface_hub import (
+    HfApi,
+    constants,
+    get_hf_file_metadata,
+    hf_hub_url,
+    snapshot_download,
+    try_to_load_from_cache,
+)
+from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.file_download import http_get, repo_folder_name
+from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import build_hf_headers, disable_progress_bars, filter_repo_objects
+
+PATTERNS = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "tokenizer*"]
+"""What mlx-lm reads of a repository; never code."""
+LARGE = 5_000_000
+"""Bytes from which a file is worth resuming."""
+_CHUNK = 1 << 20
+"""Bytes between two writes, and so what a kill costs; the library's own 10 MB are minutes on a slow line."""
+
+Tell = Callable[[int, int], None]
+"""Called with the bytes that are there and the bytes in all."""
+
+
+class HubError(Exception):
+    """The hub does not give the model; the text says why and what to do."""
+
+
+class DiskFull(HubError):
+    """There is no room for it."""
+
+
+def cached(repository: str) -> Path | None:
+    """The newest snapshot on disk, which may lack files."""
+    try:
+        return Path(snapshot_download(repository, allow_patterns=PATTERNS, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+
+
+def fetch(repository: str, tell: Tell) -> Path:
+    """Download what is missing and return the snapshot; raises HubError."""
+    disable_progress_bars()
+    try:
+        return _fetch(repository, tell)
+    except GatedRepoError:
+        url = f"{constants.ENDPOINT}/{repository}"
+        raise HubError(f"{repository} asks you to accept its licence at {url} and to set HF_TOKEN") from None
+    except RepositoryNotFoundError:
+        raise HubError(f"the model hub has no {repository} (or it is private: set HF_TOKEN)") from None
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise DiskFull(f"the disk is full while downloading {repository}: free some space and try again") from None
+        raise _unreachable(repository, error) from None
+    except HubError:
+        raise
+    except Exception as error:  # the HTTP client's own errors, whose classes change with the library's versions
+        raise _unreachable(repository, error) from None
+
+
+def _unreachable(repository: str, error: Exception) -> HubError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return HubError(
+        f"{repository} is not on this disk and the model hub cannot be reached ({reason}). "
+        "Go online once, or try the built-in model: CLAUDE_LOCAL_MODEL=demo"
+    )
+
+
+def _fetch(repository: str, tell: Tell) -> Path:
+    revision = HfApi().model_info(repository).sha
+    listed = [entry for entry in HfApi().list_repo_tree(repository, revision=revision) if isinstance(entry, RepoFile)]
+    files = list(filter_repo_objects(listed, allow_patterns=PATTERNS, key=lambda file: file.path))
+    missing = [
+        file for file in files if not isinstance(try_to_load_from_cache(repository, file.path, revision=revision), str)
+    ]
+    _check_room(repository, sum(file.size for file in missing))
+    total = sum(file.size for file in files)
+    there = total - sum(file.size for file in missing)
+    for file in missing:
+        if file.size >= LARGE:
+            _fetch_large(repository, file.path, revision, partial(_tell_more, tell, there, total))
+            there += file.size
+    snapshot = snapshot_download(repository, allow_patterns=PATTERNS)
+    tell(total, total)
+    return Path(snapshot)
+
+
+def _tell_more(tell: Tell, before: int, total: int, done: int) -> None:
+    tell(before + done, total)
+
+
+def _fetch_large(repository: str, name: str, revision: str, tell: Callable[[int], None]) -> None:
+    url = hf_hub_url(repository, name, revision=revision)
+    metadata = get_hf_file_metadata(url)
+    folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repository, repo_type="model") / "blobs"
+    folder.mkdir(parents=True, exist_ok=True)
+    blob = folder / metadata.etag
+    part = folder / f"{metadata.etag}.part"
+    constants.DOWNLOAD_CHUNK_SIZE = _CHUNK
+    with _Part(part, tell) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # a download that outlived its sidecar may still be writing
+        if blob.exists():
+            return
+        have = file.seek(0, io.SEEK_END)
+        tell(have)
+        # The token is for the hub alone: the location may be another host's.
+        headers = build_hf_headers() if metadata.location == url else build_hf_headers(token=False)
+        http_get(metadata.location, file, resume_size=have, headers=headers, expected_size=metadata.size)
+        _verify(part, metadata.etag)
+        part.rename(blob)
+
+
+def _verify(part: Path, etag: str) -> None:
+    """Of large files the hub's etag is the SHA-256."""
+    if len(etag) != hashlib.sha256().digest_size * 2:
+        return
+    with part.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != etag:
+            part.unlink()
+            raise HubError(f"{part.name} arrived damaged and was removed: try again")
+
+
+def _check_room(repository: str, needed: int) -> None:
+    place = Path(constants.HF_HUB_CACHE)
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise DiskFull(
+            f"{repository} needs {needed / 1e9:.1f} GB and {place} has {free / 1e9:.1f} GB free: free some space"
+        )
+
+
+class _Part(io.FileIO):
+    """A partial file that tells how long it has become."""
+
+    def __init__(self, path: Path, tell: Callable[[int], None]) -> None:
+        path.touch(mode=0o600)
+        super().__init__(path, "r+b")
+        self._tell_length = tell
+
+    def write(self, data: object) -> int:
+        written = super().write(data)  # type: ignore[arg-type]  # any buffer, as the base class takes
+        self._tell_length(self.tell())
+        return written
