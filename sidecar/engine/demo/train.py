@@ -1,0 +1,129 @@
+"""Makes the demo model: `python -m sidecar.engine.demo.train` writes vocabulary, weights and configuration here.
+
+One seed, one thread, a processor with bfloat16 helps; about 25 minutes. Needs torch, tokenizers, safetensors, jinja2.
+`--out DIR` writes elsewhere. The score comes from score.py, which runs where mlx-lm does.
+"""
+
+import argparse
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.nn import functional as F
+
+from sidecar.engine.demo.data import Marks, rows
+from sidecar.engine.demo.twin import Shape, Twin, export, load
+from sidecar.engine.demo.vocabulary import build, save
+from sidecar.engine.demo.words import Pool
+
+SEED = 20
+SHARPNESS = 2.5
+"""Factor on the logits in the exported model: a chosen token is rarely lost to chance at temperature 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A stretch of training at one sequence length."""
+
+    length: int
+    rows: int
+    steps: int
+    drills: float
+    """Share of rows that are copying drills."""
+
+
+# Copying is learnt first and on short sequences, where a step is cheap; the long ones teach what a full window is like.
+STAGES = (Stage(64, 64, 600, 0.5), Stage(256, 16, 1400, 0.05), Stage(448, 10, 700, 0.0))
+MUON_RATE, ADAM_RATE, WARM_UP, DECAY = 0.02, 3e-3, 60, 0.85
+"""Muon for the matrices: copying forms several times sooner than with AdamW. `DECAY`: last share of the steps."""
+OTHER_TEXT = 0.1
+"""Weight of the loss on what is not an answer: enough to shape the embeddings of all tokens."""
+
+Batch = tuple[Tensor, Tensor]
+"""Token ids and whether each has to be right, both (rows, length + 1)."""
+
+
+def batches(pool: Pool, tokenizer: Tokenizer) -> Iterator[Batch]:
+    for index, stage in enumerate(STAGES):
+        source = rows(pool, SEED + index, tokenizer, stage.length, stage.drills)
+        for _ in range(stage.steps):
+            ids, wanted = zip(*(next(source) for _ in range(stage.rows)), strict=True)
+            yield torch.tensor(ids), torch.tensor(wanted)
+
+
+def loss_of(model: Twin, batch: Batch, pad: int) -> tuple[Tensor, float]:
+    """The loss to descend, and the part of it that counts: nats per answer token."""
+    ids, flags = batch
+    targets, wanted = ids[:, 1:].reshape(-1), flags[:, 1:].reshape(-1)
+    others = ~wanted & (targets != pad) & (torch.rand(len(targets)) < 0.08)
+    hidden = model(ids[:, :-1]).reshape(-1, model.shape.hidden_size)
+
+    def mean(chosen: Tensor) -> Tensor:
+        return F.cross_entropy(model.logits(hidden[chosen]).float(), targets[chosen])
+
+    answers = mean(wanted)
+    return answers + OTHER_TEXT * mean(others), answers.item()
+
+
+def pace(step: int, steps: int) -> float:
+    """Factor on the rates: linear warm-up, level, then linear down to nothing."""
+    return min(1.0, step / WARM_UP, (steps - step) / (DECAY * steps))
+
+
+def optimizers(model: Twin) -> list[torch.optim.Optimizer]:
+    table = model.model.embed_tokens.weight
+    matrices = [weight for weight in model.parameters() if weight.dim() == 2 and weight is not table]
+    vectors = [weight for weight in model.parameters() if weight.dim() == 1]
+    return [
+        torch.optim.Muon(matrices, lr=MUON_RATE, weight_decay=0.05),
+        torch.optim.AdamW([table, *vectors], lr=ADAM_RATE, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+
+
+def train(model: Twin, pool: Pool, tokenizer: Tokenizer, out: Path) -> None:
+    marks, chosen = Marks.of(tokenizer), optimizers(model)
+    steps, began, recent = sum(stage.steps for stage in STAGES), time.monotonic(), 0.0
+    for step, batch in enumerate(batches(pool, tokenizer), 1):
+        for optimizer, rate in zip(chosen, (MUON_RATE, ADAM_RATE), strict=True):
+            optimizer.param_groups[0]["lr"] = rate * pace(step, steps)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss, answers = loss_of(model, batch, marks.pad)
+        model.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in chosen:
+            optimizer.step()
+        recent += (answers - recent) / min(step, 50)
+        if step % 50 == 0:
+            print(f"{step}/{steps} {time.monotonic() - began:.0f} s, answers {recent:.4f} nats a token", flush=True)
+        if step % 250 == 0:
+            export(model, out, SHARPNESS, marks.end, marks.pad)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
+    parser.add_argument("--start", type=Path, help="folder of an exported model to go on from")
+    options = parser.parse_args()
+    out, start = options.out, options.start
+    out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)
+    torch.manual_seed(SEED)
+    pool = Pool("train")
+    tokenizer = build(pool, SEED)
+    save(tokenizer, out)
+    model = Twin(Shape())
+    if start:
+        load(model, start, SHARPNESS)
+    marks = Marks.of(tokenizer)
+    train(model, pool, tokenizer, out)
+    export(model, out, SHARPNESS, marks.end, marks.pad)
+    print(sum(weight.numel() for weight in model.parameters()), "parameters")
+
+
+if __name__ == "__main__":
+    main()
