@@ -45,6 +45,8 @@ class Connection:
         """The next request, whole; None at the end of the connection. Raises RequestError for one that is not HTTP."""
         if self._h11.our_state is h11.DONE:
             self._h11.start_next_cycle()
+        elif self._h11.our_state is not h11.IDLE:
+            return None  # the client asked for the end after this answer (RFC 9112, 9.6) and may be waiting for it
         try:
             with trio.fail_after(HEAD_TIMEOUT_S):
                 head = await self._event()

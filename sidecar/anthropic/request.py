@@ -175,7 +175,7 @@ def conversation(request: CountRequest) -> frames.Conversation:
     """Normalise: equal conversations give equal values, however the client spelled them.
 
     System messages before the first assistant turn are stable and join the system prompt, so that the user's words
-    come last; later ones are folded into the user turn beside them.
+    come last; later ones are folded, marked as reminders, into the user turn beside them.
     """
     system = [text for text in _system_texts(request.system) if not text.startswith(_BILLING)]
     turns: list[tuple[Literal["user", "assistant"], list[frames.Block]]] = []
@@ -184,6 +184,8 @@ def conversation(request: CountRequest) -> frames.Conversation:
         if message.role == "system" and not any(role == "assistant" for role, _ in turns):
             system += [block.text for block in blocks if isinstance(block, frames.Text)]
             continue
+        if message.role == "system":
+            blocks = [_reminder(block) if isinstance(block, frames.Text) else block for block in blocks]
         role: Literal["user", "assistant"] = "assistant" if message.role == "assistant" else "user"
         if turns and turns[-1][0] == role:
             turns[-1][1].extend(blocks)
@@ -195,6 +197,13 @@ def conversation(request: CountRequest) -> frames.Conversation:
         messages=tuple(frames.Message(role, tuple(blocks)) for role, blocks in turns),
         tools=_tools(request),
     )
+
+
+def _reminder(block: frames.Text) -> frames.Text:
+    """Marked, so that the model does not take the words for the user's; the mark is Claude Code's own."""
+    if block.text.lstrip().startswith("<system-reminder>"):
+        return block
+    return frames.Text(f"<system-reminder>\n{block.text.strip()}\n</system-reminder>")
 
 
 def _check(turns: list[tuple[Literal["user", "assistant"], list[frames.Block]]]) -> None:

@@ -25,7 +25,7 @@ CALL_START, CALL_END = "<tool_call>", "</tool_call>"
 _SEPARATORS = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 """json.dumps' defaults: what was sampled reads the same when it comes back as history, so the cache still fits."""
 
-_TAIL = json.dumps(f"}}\n{CALL_END}")
+_BRACE = "}\n"
 _CALL_HEAD = re.compile(r'\s*\{"name": ("(?:[^"\\]|\\.)*"), "arguments": ')
 _CALL_TAIL = re.compile(r"[\s}]*\Z")
 
@@ -45,6 +45,7 @@ class Grammars:
 
     def __init__(self, tokenizer: LLTokenizer) -> None:
         self._tokenizer = tokenizer
+        self._token = {marker: self._single(marker) for marker in (CALL_START, CALL_END)}
         self._last: tuple[object, str] = ((), "")
 
     def matcher(self, tools: tuple[Tool, ...], forced: tuple[str, ...] = (), parallel: bool = True) -> LLMatcher:
@@ -57,7 +58,8 @@ class Grammars:
 
     def _grammar(self, tools: list[Tool], forced: bool, parallel: bool) -> str:
         """In llguidance's Lark: a lazy terminal ends at the first marker, so text can never hold an unchecked call."""
-        marker = json.dumps(CALL_START)
+        token = self._token[CALL_START]
+        marker = token or json.dumps(CALL_START)
         if forced:
             start = f'{marker} call ("\\n" {marker} call)*' if parallel else f"{marker} call"
         else:
@@ -68,7 +70,9 @@ class Grammars:
                 "%llguidance {}",
                 f"start: {start}",
                 r"TEXT: /(.|\n)*/",
-                f"opened[lazy]: TEXT {marker}",
+                f"opened: spelled{f' | TEXT {token}' if token else ''}",
+                f"spelled[lazy]: TEXT {json.dumps(CALL_START)}",
+                f"end: {self._token[CALL_END] or json.dumps(CALL_END)}",
                 f"call: {' | '.join(f'call_{index}' for index in range(len(tools)))}",
                 *rules,
             ]
@@ -82,7 +86,15 @@ class Grammars:
             )
             schema = {"type": "object", "x-guidance": _SEPARATORS}
         head = f'\n{{"name": {json.dumps(tool.name)}, "arguments": '
-        return f"{json.dumps(head)} %json {json.dumps(schema)} {_TAIL}"
+        return f"{json.dumps(head)} %json {json.dumps(schema)} {json.dumps(_BRACE)} end"
+
+    def _single(self, marker: str) -> str:
+        """The marker as the grammar names a token of its own; empty when the tokenizer has none.
+
+        llguidance takes every added token in angle brackets for a special one, which no text in a grammar matches.
+        """
+        tokens = self._tokenizer.tokenize_str(marker)
+        return f"<[{tokens[0]}]>" if len(tokens) == 1 and self._tokenizer.is_special_token(tokens[0]) else ""
 
 
 class GrammarProcessor:

@@ -58,7 +58,8 @@ def test_early_system_messages_join_the_system_prompt_so_that_the_users_words_co
 
 def test_later_system_messages_stay_and_never_part_a_call_from_its_result() -> None:
     asked = conversation(user("a"), assistant([CALL]), system("reminder"), user([RESULT, text("b")]))
-    assert asked.messages[2] == Message("user", (Text("reminder"), Result("t1", "content"), Text("b")))
+    marked = Text("<system-reminder>\nreminder\n</system-reminder>")
+    assert asked.messages[2] == Message("user", (marked, Result("t1", "content"), Text("b")))
 
 
 def test_neighbours_of_one_role_are_one_turn() -> None:
