@@ -104,9 +104,11 @@ class Engine:
 
     async def _start(self, model: LocalModel) -> None:
         self._state = "loading"
+        began = trio.current_time()
         try:
             self._process = await Process.start(model, self._nursery)
             self._state = "ready"
+            log.info("engine %d has loaded %s in %.1f s", self._process.pid, model.name, trio.current_time() - began)
         except Unavailable:
             self._state = "failed"
             raise

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import h11
+import msgspec
 import trio
 
 from sidecar.errors import InvalidRequest, RequestError, TooLarge
@@ -82,6 +83,10 @@ class Connection:
         await self.send(body)
         await self.finish()
 
+    async def respond_json(self, body: object, headers: dict[str, str] | None = None) -> None:
+        """A whole answer of status 200."""
+        await self.respond(200, {"content-type": "application/json", **(headers or {})}, msgspec.json.encode(body))
+
     async def begin(self, status: int, headers: dict[str, str]) -> None:
         """An answer's head; without a content-length the body is chunked."""
         reply = [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers.items()]
@@ -101,18 +106,21 @@ class Connection:
         does so otherwise, and nothing else shows that a relayed client has left.
         """
         gone = False
-        async with trio.open_nursery() as nursery:
+        try:
+            async with trio.open_nursery() as nursery:
 
-            async def watch() -> None:
-                nonlocal gone
-                while data := await self._receive():
-                    self._h11.receive_data(data)  # a pipelined request: kept for later
-                gone = True
+                async def watch() -> None:
+                    nonlocal gone
+                    while data := await self._receive():
+                        self._h11.receive_data(data)  # a pipelined request: kept for later
+                    gone = True
+                    nursery.cancel_scope.cancel()
+
+                nursery.start_soon(watch)
+                await act()
                 nursery.cancel_scope.cancel()
-
-            nursery.start_soon(watch)
-            await act()
-            nursery.cancel_scope.cancel()
+        except* Disconnected:  # from inside `act`, whatever nurseries it came through
+            gone = True
         if gone:
             raise Disconnected
 

@@ -11,32 +11,19 @@ import msgspec
 import trio
 
 from sidecar import __version__
+from sidecar.answer import Answer, produce, refusal, unavailable
 from sidecar.anthropic import errors as api_errors
 from sidecar.anthropic import request as api
-from sidecar.anthropic.reply import PING, Reply, collect, sse
+from sidecar.anthropic.reply import Reply, sse
 from sidecar.control import LEASE_PATH, PROTOCOL, STATUS_PATH, STOP_PATH, LeaseEvent, LeaseRequest
-from sidecar.download import EX_UNAVAILABLE, ModelUnavailable
+from sidecar.download import ModelUnavailable
 from sidecar.engine_client import Engine
-from sidecar.errors import (
-    Internal,
-    InvalidRequest,
-    MethodNotAllowed,
-    NotFound,
-    PromptTooLong,
-    RequestError,
-    Unauthorized,
-    Unavailable,
-)
-from sidecar.frames import Count, Counted, Failed, Finished, FromEngine, Generate, Started
+from sidecar.errors import InvalidRequest, MethodNotAllowed, NotFound, RequestError, Unauthorized, Unavailable
+from sidecar.frames import Count, Counted, FromEngine, Generate
 from sidecar.guard import GB, Guard
 from sidecar.http import Connection, Disconnected, Request
 from sidecar.lease import Lease, Leases
 from sidecar.library import Library, LocalModel
-
-HOLD_S = 10.0
-"""How long a stream's head waits for the engine to accept the prompt, so that a refusal still gets its own status."""
-PING_S = 5.0
-"""Clients count pings as life; the official API sends them at about this pace."""
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +50,7 @@ class App:
         except RequestError as error:
             await self.fail(connection, error, request_id)
         except ModelUnavailable as error:
-            await self.fail(connection, _unavailable(error), request_id)
+            await self.fail(connection, unavailable(error), request_id)
 
     async def fail(self, connection: Connection, error: RequestError, request_id: str = "") -> None:
         """The one place where an error becomes an answer, or an event once a stream has begun."""
@@ -84,11 +71,11 @@ class App:
         routes: dict[str, dict[str, Callable[[], Awaitable[None]]]] = {
             "/": {"HEAD": lambda: connection.respond(200, {}, b"")},
             "/health": {
-                "GET": lambda: _json(connection, self.health()),
+                "GET": lambda: connection.respond_json(self.health()),
                 "HEAD": lambda: connection.respond(200, {}, b""),
             },
             LEASE_PATH: {"POST": lambda: self._lease(connection, request)},
-            STATUS_PATH: {"GET": lambda: _json(connection, self.status())},
+            STATUS_PATH: {"GET": lambda: connection.respond_json(self.status())},
             STOP_PATH: {"POST": lambda: self._stop(connection, request)},
             "/v1/messages": {"POST": lambda: self._messages(connection, request, request_id)},
             "/v1/messages/count_tokens": {"POST": lambda: self._count(connection, request, request_id)},
@@ -176,7 +163,7 @@ class App:
         except msgspec.MsgspecError as error:
             raise InvalidRequest(f'the body is not like {{"now": true}}: {error}') from None
         self.leaving = True
-        await _json(connection, {"stopping": True})
+        await connection.respond_json({"stopping": True})
         self._tell()
 
     def health(self) -> dict[str, object]:
@@ -237,7 +224,7 @@ class App:
         if wanted and wanted != model:
             raise NotFound(f"model: {wanted} is not the model of this invocation, {model}")
         page = {"data": [one], "has_more": False, "first_id": model, "last_id": model}
-        await _json(connection, one if wanted else page, {"request-id": request_id})
+        await connection.respond_json(one if wanted else page, {"request-id": request_id})
 
     async def _count(self, connection: Connection, request: Request, request_id: str) -> None:
         lease = self._authenticate(request)
@@ -248,9 +235,9 @@ class App:
             async with self._engine.use(model) as process:
                 match await process.count(Count(process.new_id(), conversation)):
                     case Counted(tokens=tokens):
-                        await _json(connection, {"input_tokens": tokens}, {"request-id": request_id})
+                        await connection.respond_json({"input_tokens": tokens}, {"request-id": request_id})
                     case failure:
-                        raise _error(failure, model)
+                        raise refusal(failure, model)
 
     async def _messages(self, connection: Connection, request: Request, request_id: str) -> None:
         lease = self._authenticate(request)
@@ -271,40 +258,20 @@ class App:
                 retry_after=10,
             )
         reply = Reply(f"msg_{secrets.token_hex(12)}", parsed.model, lambda: f"toolu_{secrets.token_hex(12)}")
-        answer = _Answer(connection, reply, request_id, stream=bool(parsed.stream))
+        answer = Answer(connection, reply, request_id, stream=bool(parsed.stream))
+        name = _model_name(parsed.model, lease)
         with self._use():
-            await connection.while_connected(
-                lambda: self._answer(answer, _model_name(parsed.model, lease), todo, request_id)
-            )
+            await connection.while_connected(lambda: self._answer(answer, name, todo, request_id))
 
-    async def _answer(self, answer: "_Answer", model_name: str, todo: Generate, request_id: str) -> None:
-        """Produce and deliver side by side, so that pings go out while a model loads or a prompt is read."""
-        send, receive = trio.open_memory_channel[FromEngine | RequestError](float("inf"))
+    async def _answer(self, answer: Answer, name: str, todo: Generate, request_id: str) -> None:
+        send, events = trio.open_memory_channel[FromEngine | RequestError](float("inf"))
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._produce, model_name, todo, send)
+            nursery.start_soon(produce, self._library, self._engine, name, todo, send, request_id)
             try:
-                await answer.deliver(receive)
+                await answer.deliver(events)
             except RequestError as error:
                 await self.fail(answer.connection, error, request_id)
             nursery.cancel_scope.cancel()
-
-    async def _produce(
-        self, name: str, todo: Generate, send: trio.MemorySendChannel[FromEngine | RequestError]
-    ) -> None:
-        with send:
-            try:
-                model = await self._library.get(name)
-                async with self._engine.use(model) as process:
-                    async with process.generate(msgspec.structs.replace(todo, id=process.new_id())) as events:
-                        last: FromEngine | None = None
-                        async for last in events:
-                            send.send_nowait(_error(last, model) if isinstance(last, Failed) else last)
-                    if not isinstance(last, Finished | Failed):
-                        send.send_nowait(_error(None, model))
-            except ModelUnavailable as error:
-                send.send_nowait(_unavailable(error))
-            except RequestError as error:
-                send.send_nowait(error)
 
     def _authenticate(self, request: Request) -> Lease:
         """The lease that the request's token belongs to. Hashing first makes the look-up's time say nothing."""
@@ -338,101 +305,9 @@ class _Use:
         self._app._tell()
 
 
-class _Answer:
-    """Delivers one answer, streamed or whole."""
-
-    def __init__(self, connection: Connection, reply: Reply, request_id: str, stream: bool) -> None:
-        self.connection = connection
-        self._reply = reply
-        self._stream = stream
-        self._headers = {"request-id": request_id}
-
-    async def deliver(self, events: trio.MemoryReceiveChannel[FromEngine | RequestError]) -> None:
-        """Raises the RequestError that ends the answer, if one does."""
-        if self._stream:
-            await self._deliver_stream(events)
-        else:
-            await self._deliver_whole(events)
-
-    async def _deliver_stream(self, events: trio.MemoryReceiveChannel[FromEngine | RequestError]) -> None:
-        first = await _next(events, HOLD_S)
-        started = first if isinstance(first, Started) else None
-        await self.connection.begin(
-            200, {"content-type": "text/event-stream", "cache-control": "no-cache", **self._headers}
-        )
-        await self.connection.send(sse(self._reply.start(started)) + sse(PING))
-        while True:
-            event = await _next(events, PING_S)
-            if event is None:
-                await self.connection.send(sse(PING))
-                continue
-            # One write for all that is ready: a fast model must not cost a system call a token.
-            pieces = [*self._reply.feed(event)]
-            finished = isinstance(event, Finished)
-            while not finished and (event := _next_ready(events)) is not None:
-                pieces += self._reply.feed(event)
-                finished = isinstance(event, Finished)
-            await self.connection.send(b"".join(map(sse, pieces)))
-            if finished:
-                await self.connection.finish()
-                return
-
-    async def _deliver_whole(self, events: trio.MemoryReceiveChannel[FromEngine | RequestError]) -> None:
-        pieces = [self._reply.start(None)]
-        while True:
-            event = await _next(events, float("inf"))
-            assert event is not None
-            pieces += self._reply.feed(event)
-            if isinstance(event, Finished):
-                await _json(self.connection, collect(pieces), self._headers)
-                return
-
-
-async def _next(events: trio.MemoryReceiveChannel[FromEngine | RequestError], seconds: float) -> FromEngine | None:
-    """The next event; None when none comes in time. Raises the error that came instead."""
-    with trio.move_on_after(seconds):
-        return _raised(await events.receive())
-    return None
-
-
-def _next_ready(events: trio.MemoryReceiveChannel[FromEngine | RequestError]) -> FromEngine | None:
-    try:
-        return _raised(events.receive_nowait())
-    except trio.WouldBlock:
-        return None
-
-
-def _raised(event: FromEngine | RequestError) -> FromEngine:
-    if isinstance(event, RequestError):
-        raise event
-    return event
-
-
 def _model_name(wanted: str, lease: Lease) -> str:
     """`claude-…` names mean the invocation's own model: clients have them built in for their side requests."""
     return lease.request.model if wanted.startswith("claude-") else wanted
-
-
-def _error(failure: FromEngine | None, model: LocalModel) -> RequestError:
-    match failure:
-        case Failed(kind="too_long", message=message):
-            tokens, limit = map(int, message.split())
-            return PromptTooLong(tokens, limit)
-        case Failed(kind="invalid", message=message):
-            return InvalidRequest(message)
-        case Failed(kind="overloaded", message=message):
-            return Unavailable(message)
-        case Failed(message=message):
-            return Internal(message)
-        case _:
-            return Unavailable(f"the engine stopped while it answered with {model.name}; it starts again by itself")
-
-
-def _unavailable(error: ModelUnavailable) -> RequestError:
-    """A model that cannot be had at all is the request's fault; one that cannot be had now is not."""
-    if error.exit_code == EX_UNAVAILABLE:
-        return Unavailable(str(error), retry_after=30)
-    return NotFound(f"model: {error}")
 
 
 def _describe(lease: Lease, now: float) -> dict[str, object]:
@@ -446,7 +321,3 @@ def _describe(lease: Lease, now: float) -> dict[str, object]:
         "strong": wanted.strong,
         "since_s": round(now - lease.since, 1),
     }
-
-
-async def _json(connection: Connection, body: object, headers: dict[str, str] | None = None) -> None:
-    await connection.respond(200, {"content-type": "application/json", **(headers or {})}, msgspec.json.encode(body))

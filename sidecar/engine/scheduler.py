@@ -24,6 +24,8 @@ MAX_READING = 4
 """Prompts being read at once: each holds a cache of its own."""
 CHUNK = 2048
 """Prompt tokens in one forward pass when nobody waits for it; larger gains nothing."""
+CHECKPOINT = 4096
+"""Tokens between two checkpoints of a cache that cannot be trimmed: what a prompt that parts in between reads again."""
 SLICE_S, ALONE_S = 0.15, 1.0
 """Seconds that a piece of a prompt may take: beside streams (their longest gap), alone (how late a cancel is seen)."""
 DECODES_PER_SLICE = 4
@@ -176,7 +178,7 @@ class Scheduler:
     def _read(self, stream: Stream, tokens: int) -> None:
         assert stream.cache is not None
         if tokens:
-            tokens = self._up_to_boundary(stream, tokens)
+            tokens = self._up_to_checkpoint(stream, tokens)
             began = time.perf_counter()
             with mx.stream(self._batch.stream):
                 self.model.weights(mx.array([stream.tokens[stream.read : stream.read + tokens]]), cache=stream.cache)
@@ -185,15 +187,19 @@ class Scheduler:
             self._pace.observe(tokens, time.perf_counter() - began)
             stream.read += tokens
             self.send(Progress(stream.id, stream.read))
-            if stream.read in stream.boundaries and not all(layer.is_trimmable() for layer in stream.cache):
+            if self._is_checkpoint(stream.read, stream) and not all(layer.is_trimmable() for layer in stream.cache):
                 self.prefixes.add(stream.tokens[: stream.read], self._copy(stream.cache))
         if stream.unread == 0:
             self._start_decoding(stream)
 
     @staticmethod
-    def _up_to_boundary(stream: Stream, tokens: int) -> int:
-        ahead = [cut - stream.read for cut in stream.boundaries if stream.read < cut < stream.read + tokens]
-        return min(ahead, default=tokens)
+    def _is_checkpoint(position: int, stream: Stream) -> bool:
+        return position in stream.boundaries or position % CHECKPOINT == 0
+
+    @staticmethod
+    def _up_to_checkpoint(stream: Stream, tokens: int) -> int:
+        cuts = [*stream.boundaries, (stream.read // CHECKPOINT + 1) * CHECKPOINT]
+        return min([tokens, *(cut - stream.read for cut in cuts if cut > stream.read)])
 
     @staticmethod
     def _copy(cache: Cache) -> Cache:

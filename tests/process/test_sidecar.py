@@ -269,6 +269,8 @@ def test_a_stream_that_cannot_go_on_is_not_ended_politely(real: Sidecar) -> None
     os.kill(real.status()["engine"]["pid"], signal.SIGKILL)
     with pytest.raises((http.client.IncompleteRead, ConnectionError)):
         answer.read()
+    assert real.status()["pid"] == real.processes[0].pid
+    assert real.message()[0] == 200
 
 
 def test_without_requests_the_engine_goes_and_the_next_request_brings_it_back(real: Sidecar) -> None:
@@ -313,6 +315,7 @@ def test_a_client_that_leaves_frees_the_engine(real: Sidecar) -> None:
     wait_until(lambda: real.status()["requests"]["running"] == 1)
     connection.close()
     wait_until(lambda: real.status()["requests"]["running"] == 0, seconds=5)
+    assert real.processes[0].poll() is None
     began = time.monotonic()
     assert real.message()[0] == 200
     assert time.monotonic() - began < 20  # it did not queue behind 7000 tokens nobody reads

@@ -155,3 +155,18 @@ async def test_an_error_of_the_handler_is_answered(nursery: trio.Nursery) -> Non
     client = Client(nursery, handler)
     await client.stream.send_all(POST)
     assert await client.answer() == (400, b"no")
+
+
+async def test_a_client_lost_inside_a_nursery_of_the_handler_ends_its_connection_alone(nursery: trio.Nursery) -> None:
+    """trio wraps what leaves a nursery in a group; unwrapped too late it would end the whole process."""
+
+    async def handler(connection: Connection, request: Request) -> None:
+        async def work() -> None:
+            async with trio.open_nursery():
+                raise Disconnected
+
+        await connection.while_connected(work)
+
+    client = Client(nursery, handler)
+    await client.stream.send_all(POST)
+    assert await client.stream.receive_some() == b""

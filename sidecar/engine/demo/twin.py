@@ -175,7 +175,7 @@ def export(model: Twin, folder: Path, sharpness: float, eos: int, pad: int) -> N
         "embeddings_scale_by_sqrt_dim": True,
         "tie_word_embeddings": True,
         "torch_dtype": "float32",
-        "max_position_embeddings": 1048576,
+        "max_position_embeddings": 131072,
         "eos_token_id": eos,
         "pad_token_id": pad,
     }

@@ -94,7 +94,7 @@ def save(tokenizer: Tokenizer, folder: Path) -> None:
         "additional_special_tokens": list(SPECIAL[2:]),
         "clean_up_tokenization_spaces": False,
         "add_bos_token": False,
-        "model_max_length": 1048576,
+        "model_max_length": 131072,
         "chat_template": TEMPLATE,
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n")

@@ -1,0 +1,67 @@
+"""Fixtures of the client tier: the real Claude Code, and homes for it. On failure the sidecar's log is shown."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from shim import install
+from sidecar.config import Config
+from tests.client.home import Home, Machine
+
+GRACE = 2.0
+"""Seconds from the last command to the sidecar's end, where a test waits for that."""
+
+
+@pytest.fixture(scope="session")
+def claude() -> Path:
+    """Claude Code as we pin it, installed once per machine by our own installer. No npm is a failure, not a skip."""
+    if path := os.environ.get("CLAUDE_LOCAL_TEST_CLAUDE"):
+        return Path(path)
+    cache = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    return Path(install.claude(Config(data_dir=str(Path(cache) / "claude-local-tests"))))
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Machine]:
+    """One machine for the tests of a module, so that the model reads the client's 15,000 tokens once."""
+    with _machine(grace=600) as machine:
+        yield machine
+
+
+@pytest.fixture
+def home(shared: Machine, claude: Path) -> Iterator[Home]:
+    """An empty home on the module's machine, always at the same place: paths are part of the client's prompt."""
+    home = Home("home", shared, claude)
+    yield home
+    home.close()
+
+
+@pytest.fixture
+def lonely(claude: Path) -> Iterator[Home]:
+    """An empty home on a machine of its own, where a sidecar ends soon after its last command."""
+    with _machine(GRACE) as machine:
+        home = Home("home", machine, claude)
+        yield home
+        home.close()
+
+
+@contextmanager
+def _machine(grace: float) -> Iterator[Machine]:
+    machine = Machine(grace)
+    try:
+        yield machine
+    finally:
+        machine.remove()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    report = yield
+    if report.failed:
+        for value in getattr(item, "funcargs", {}).values():
+            if isinstance(value, Home):
+                report.sections.append(("logs of claude-local", value.machine.logged()))
+    return report

@@ -1,0 +1,89 @@
+"""A terminal with a program in it, driven as a person would: keys go in, the screen is read. tmux does the work."""
+
+import subprocess
+import time
+from threading import Event
+
+from tests.client.home import Home
+
+COLUMNS, LINES = 120, 50
+
+
+class Screen:
+    """One command in a tmux server of its own."""
+
+    def __init__(self, home: Home, *command: str) -> None:
+        self._home = home
+        self._closed = False
+        # remain-on-exit: the last screen and the exit status are evidence.
+        self._tmux("new-session", "-d", "-x", str(COLUMNS), "-y", str(LINES), "sleep 600")
+        self._tmux("set-option", "-g", "remain-on-exit", "on")
+        self._tmux("respawn-pane", "-k", *command)
+
+    def text(self) -> str:
+        return self._tmux("capture-pane", "-p")
+
+    def type(self, text: str) -> None:
+        self._tmux("send-keys", "-l", text)
+
+    def press(self, *keys: str) -> None:
+        """Keys by tmux's names: Enter, Escape, C-c."""
+        self._tmux("send-keys", *keys)
+
+    def accept(self, question: str) -> None:
+        """Press Enter until the question is gone: a dialog may be on the screen before it listens."""
+        self.wait_for(question)
+        limit = time.monotonic() + 30
+        while question in self.text():
+            assert time.monotonic() < limit, f"the question stays:\n{self.text()}"
+            self.press("Enter")
+            Event().wait(0.3)
+
+    def submit(self, text: str) -> None:
+        """Type a line, see it arrive, press Enter."""
+        self.type(text)
+        self.wait_for(text)
+        self.press("Enter")
+
+    def wait_for(self, *texts: str, seconds: float = 60.0) -> str:
+        """The screen, once all the texts are on it."""
+        limit = time.monotonic() + seconds
+        while not all(text in (screen := self.text()) for text in texts):
+            assert time.monotonic() < limit, f"no {texts} on the screen:\n{screen}"
+            assert self.exit_code() is None, f"the program ended, and no {texts} on the screen:\n{screen}"
+            Event().wait(0.05)
+        return screen
+
+    def wait_for_end(self, seconds: float = 30.0) -> int:
+        """The program's exit code."""
+        limit = time.monotonic() + seconds
+        while (code := self.exit_code()) is None:
+            assert time.monotonic() < limit, f"the program did not end:\n{self.text()}"
+            Event().wait(0.05)
+        return code
+
+    def exit_code(self) -> int | None:
+        # The terminal closes a moment before tmux hears of the exit, so an empty status is no status yet.
+        code, number = self._tmux("display-message", "-p", "#{pane_dead_status},#{pane_dead_signal}").strip().split(",")
+        if code:
+            return int(code)
+        return -int(number) if number else None
+
+    def close(self) -> None:
+        if not self._closed:
+            self._tmux("kill-server")
+        self._closed = True
+
+    def _tmux(self, *words: str) -> str:
+        socket = self._home.machine.folder / "tmux"
+        environment = {**self._home.environment, "TERM": "xterm-256color", "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
+        result = subprocess.run(
+            ["tmux", "-S", str(socket), "-f", "/dev/null", *words],
+            cwd=self._home.project,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+        assert result.returncode == 0, result.stderr
+        return result.stdout

@@ -1,0 +1,124 @@
+"""`claude-local --print …` with the real Claude Code on the demo model: what a script's author sees."""
+
+import json
+import random
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.client.home import Bait, Home
+from tests.process.fake_sidecar import Session, wait_until
+
+WORDS = ("apple", "river", "stone", "yellow", "garden", "window", "bread", "horse", "paper", "silver", "lamp", "cloud")
+
+
+@pytest.fixture
+def bait() -> Iterator[Bait]:
+    bait = Bait()
+    yield bait
+    bait.close()
+
+
+def some_words(count: int = 3) -> str:
+    """Words that no model can guess."""
+    return " ".join(random.sample(WORDS, count))
+
+
+def printed(home: Home, *arguments: str) -> str:
+    result = home.call("--print", *arguments)
+    assert result.returncode == 0, result
+    assert "claude-local:" not in result.stderr
+    return result.stdout.strip()
+
+
+def test_a_greeting_in_five_words_has_five_words(home: Home) -> None:
+    assert len(printed(home, "Hello in 5 words").split()) == 5
+
+
+def test_it_says_what_it_is_told_to(home: Home) -> None:
+    text = some_words()
+    assert printed(home, f"say {text}") == text
+
+
+def test_a_file_is_read_and_reported(home: Home) -> None:
+    """Two requests and a tool's result between them, in no one's hands but the client's and the model's."""
+    text = some_words(4)
+    (home.project / "notes.txt").write_text(f"{text}\n")
+    answer = printed(home, "Read notes.txt", "--allowedTools", "Read")
+    assert text in answer
+
+
+def test_a_command_is_run_and_its_output_reported(home: Home) -> None:
+    text = some_words()
+    assert printed(home, f"run echo {text}", "--allowedTools", "Bash") == f"The command printed: {text}"
+    text = some_words()
+    (home.project / "show.sh").write_text(f"touch ran; echo {text}\n")
+    assert text in printed(home, "run sh show.sh", "--allowedTools", "Bash")
+    assert (home.project / "ran").exists()
+
+
+def test_a_second_run_finds_the_first_ones_engine_and_prefix(home: Home) -> None:
+    def tell() -> tuple[int, int, int]:
+        usage = json.loads(printed(home, "Hello in 5 words", "--output-format", "json"))["usage"]
+        return usage["input_tokens"], usage["cache_creation_input_tokens"], usage["cache_read_input_tokens"]
+
+    tell()
+    before = home.status()
+    read, made, cached = tell()
+    after = home.status()
+    assert (after["pid"], after["engine"]["pid"]) == (before["pid"], before["engine"]["pid"])
+    assert cached > 9 * (read + made)
+    wait_until(lambda: not home.status()["leases"])
+
+
+def test_a_stream_of_events_has_no_error_in_it(home: Home) -> None:
+    lines = printed(home, "Hello in 5 words", "--output-format", "stream-json", "--verbose").splitlines()
+    events = [json.loads(line) for line in lines]
+    assert events[-1]["type"] == "result"
+    assert events[-1]["is_error"] is False
+    assert len(events[-1]["result"].split()) == 5
+    assert not [event for event in events if "error" in (event["type"], event.get("subtype"))]
+    assert not [event for event in events if event.get("subtype") == "api_retry"]
+
+
+def test_settings_that_send_claude_elsewhere_are_neither_followed_nor_changed(home: Home, bait: Bait) -> None:
+    """A user's ~/.claude/settings.json beats the environment, so a variable alone would not be enough."""
+    file = home.folder / ".claude" / "settings.json"
+    file.parent.mkdir()
+    env = {"ANTHROPIC_BASE_URL": bait.address, "ANTHROPIC_API_KEY": "sk-mine", "ANTHROPIC_MODEL": "theirs"}
+    text = json.dumps({"env": env, "theme": "light"}, indent=4)
+    file.write_text(text)
+    written = file.stat().st_mtime_ns
+    assert len(printed(home, "Hello in 5 words").split()) == 5
+    assert (file.read_text(), file.stat().st_mtime_ns) == (text, written)
+    assert not bait.was_taken()
+    wait_until(lambda: not list(home.machine.run.glob("claude-settings-*")))
+
+
+def test_claude_in_another_terminal_goes_where_it_went(home: Home, bait: Bait) -> None:
+    """While a claude-local session runs, in the same home and folder."""
+    session = Session(home)  # type: ignore[arg-type]  # it needs no more of a place than `start`
+    environment = {**home.environment, "ANTHROPIC_BASE_URL": bait.address, "ANTHROPIC_AUTH_TOKEN": "mine"}
+    served = home.status()["requests"]["total"]
+    with subprocess.Popen(
+        ["claude", "--print", "hi"],
+        cwd=home.project,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        try:
+            wait_until(bait.was_taken, 60)
+        finally:
+            process.kill()
+    assert home.status()["requests"]["total"] == served
+    assert session.end() == 0
+
+
+def test_a_background_session_is_refused_in_words(home: Home) -> None:
+    """Its daemon would outlive the port and go on asking it."""
+    result = home.call("--bg", "hello")
+    assert result.returncode == 1
+    assert "--bg" in result.stderr
