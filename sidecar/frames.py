@@ -65,11 +65,11 @@ class Conversation(Frame, frozen=True):
 
 
 class Sampling(Frame, frozen=True):
-    """Values are in range: `anthropic.request` has checked them, and mlx-lm fails badly on others."""
+    """None = what the model's author recommends. Values are in range: mlx-lm fails badly on others."""
 
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
 
 
 # To the engine

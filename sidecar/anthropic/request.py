@@ -141,11 +141,7 @@ def _in_api_words(problem: str) -> str:
 
 
 def sampling(request: MessagesRequest) -> frames.Sampling:
-    return frames.Sampling(
-        temperature=1.0 if request.temperature is None else request.temperature,
-        top_p=1.0 if request.top_p is None else request.top_p,
-        top_k=request.top_k or 0,
-    )
+    return frames.Sampling(request.temperature, request.top_p, request.top_k)
 
 
 def stop_sequences(request: MessagesRequest) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """The loaded model: weights, tokenizer and what was measured of them."""
 
+import json
 import logging
 import os
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from llguidance.hf import from_tokenizer
 from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.sample_utils import make_sampler
 from mlx_lm.tokenizer_utils import TokenizerWrapper
+from msgspec.structs import astuple
 
 from sidecar.engine.prefix import Cache, nbytes
 from sidecar.engine.prompt import PromptBuilder
@@ -37,6 +39,8 @@ class Model:
     vocabulary: int
     """Width of the logits, which may exceed the tokenizer's."""
     bytes_per_token: int
+    defaults: Sampling
+    """Used where a request names no value of its own."""
 
     def new_cache(self) -> Cache:
         cache: Cache = make_prompt_cache(self.weights)
@@ -44,9 +48,12 @@ class Model:
 
     def sampler(self, sampling: Sampling) -> Any:
         """Equal settings give the same object: mlx-lm then samples the whole batch in one call."""
+        temperature, top_p, top_k = (
+            given if given is not None else default
+            for given, default in zip(astuple(sampling), astuple(self.defaults), strict=True)
+        )
         # top_k at or above the vocabulary's size raises inside mlx-lm's batch.
-        top_k = sampling.top_k if sampling.top_k < self.vocabulary else 0
-        return _sampler(sampling.temperature, sampling.top_p, top_k)
+        return _sampler(temperature, top_p, top_k if top_k < self.vocabulary else 0)
 
 
 _sampler = lru_cache(maxsize=64)(lambda temperature, top_p, top_k: make_sampler(temperature, top_p=top_p, top_k=top_k))
@@ -64,7 +71,23 @@ def load(path: Path) -> Model:
     except ValueError as error:
         log.warning("tool calls are not enforced, since llguidance cannot read this tokenizer: %s", error)
         grammars = None
-    return Model(weights, tokenizer, PromptBuilder(tokenizer), grammars, vocabulary, bytes_per_token)
+    return Model(
+        weights, tokenizer, PromptBuilder(tokenizer), grammars, vocabulary, bytes_per_token, recommended_sampling(path)
+    )
+
+
+def recommended_sampling(path: Path) -> Sampling:
+    """What generation_config.json says, as transformers reads it; the API's own defaults where it says nothing.
+
+    Clients seldom send a temperature, and the API's 1.0 is too much for most small models.
+    """
+    try:
+        config = json.loads((path / "generation_config.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        config = {}
+    if config.get("do_sample") is False:
+        return Sampling(0.0, 1.0, 0)
+    return Sampling(*(config.get(key, plain) for key, plain in (("temperature", 1.0), ("top_p", 1.0), ("top_k", 0))))
 
 
 def _measure(weights: Any) -> tuple[int, int]:
