@@ -33,12 +33,22 @@ def admit(head: bytes, port: int, token: str) -> bool:
     if hosts not in ([b"127.0.0.1:%d" % port], [b"localhost:%d" % port]):
         # A web page whose name was made to point at 127.0.0.1 still sends its own name here.
         raise Refusal(403, "permission_error", f"The Host header must be 127.0.0.1:{port} or localhost:{port}.")
+    path = target.partition(b"?")[0]
+    if path.startswith(b"/control"):
+        raise Refusal(
+            404, "not_found_error", "The sidecar is controlled with claude-local itself, not through this port."
+        )
     if any(tokens.equal(offered, token.encode()) for offered in _offered(headers)):
         return True
-    path = target.partition(b"?")[0]
     if (method in (b"GET", b"HEAD") and path == b"/health") or (method == b"HEAD" and path == b"/"):
         return False
     raise Refusal(401, "authentication_error", "This port belongs to one claude-local command and needs its token.")
+
+
+def anonymous(head: bytes) -> bytes:
+    """The request to make for a head that was admitted without a token: the same question in our own words."""
+    method, target, _ = parse(head)
+    return b"%s %s HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n" % (method, target.partition(b"?")[0])
 
 
 def parse(head: bytes) -> tuple[bytes, bytes, Headers]:
@@ -84,6 +94,7 @@ REASONS = {
     400: "Bad Request",
     401: "Unauthorized",
     403: "Forbidden",
+    404: "Not Found",
     408: "Request Timeout",
     431: "Request Header Fields Too Large",
     503: "Service Unavailable",

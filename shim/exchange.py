@@ -35,8 +35,8 @@ class Exchange:
 
     def run(self) -> None:
         """Returns when the connection is over; both sockets are closed then."""
-        threading.Thread(target=self._upload, daemon=True).start()
         try:
+            threading.Thread(target=self._upload, daemon=True).start()
             self._download()
         finally:
             shut(self._upstream, socket.SHUT_RDWR)

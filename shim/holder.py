@@ -4,6 +4,7 @@ It knows when a lease is needed, and nothing of how one is got (attach) or of th
 """
 
 import os
+import select
 import socket
 import time
 from collections.abc import Callable
@@ -120,7 +121,9 @@ def launcher_pipe(descriptor: int) -> Callable[[LeaseEvent], bool]:
         try:
             os.write(descriptor, event.encode())
         except BlockingIOError:
-            pass  # a stopped launcher (Ctrl-Z) misses some progress
+            if event.event != "downloading":  # a stopped launcher (Ctrl-Z) misses progress, never the outcome
+                select.select([], [descriptor], [])
+                return tell(event)
         except OSError:
             return False
         return True

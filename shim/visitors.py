@@ -81,7 +81,12 @@ def serve(listener: socket.socket, holder: Holder, token: str, log: Callable[[st
             continue
         seats.take(client)
         visitor = Visitor(client, port, token, holder, seats, log)
-        threading.Thread(target=visitor.run, daemon=True).start()
+        try:
+            threading.Thread(target=visitor.run, daemon=True).start()
+        except RuntimeError as error:
+            log(f"no thread for a connection: {error}")  # a limit on processes; those in use will come back
+            client.close()
+            seats.leave(client)
 
 
 class Visitor:
@@ -129,13 +134,29 @@ class Visitor:
             has_token = door.admit(head, self._port, self._token)
             if has_token:
                 self._seats.welcome(self._client)
-            upstream = self._send_first(head + more, has_token)
+            # Without a token nothing of the client's own is forwarded, or a second request could ride along.
+            upstream = self._send_first(head + more if has_token else door.anonymous(head), has_token)
+            if not has_token:
+                self._pass_on(upstream)
+                return
         except Refusal as refusal:
             self._client.sendall(door.answer(refusal, request_id(), head_only=method == b"HEAD"))
             self._linger()
             return
         apology = door.answer(Refusal(503, "api_error", GONE, RETRY_AFTER), request_id())
         Exchange(self._client, upstream, self._sidecar_lives, apology).run()
+
+    def _pass_on(self, upstream: socket.socket) -> None:
+        """One answer and no more; raises Refusal when there is none."""
+        answered = False
+        with upstream:
+            shut(upstream, socket.SHUT_WR)
+            while data := upstream.recv(door.HEAD_LIMIT):
+                answered = True
+                self._client.sendall(data)
+        if not answered:
+            raise Refusal(503, "api_error", GONE, RETRY_AFTER)
+        self._linger()
 
     def _send_first(self, data: bytes, may_start: bool) -> socket.socket:
         """A connection to the sidecar that has taken the first bytes. Until it has, another can be found."""

@@ -13,7 +13,7 @@ from sidecar.download import EX_UNAVAILABLE, ModelUnavailable
 from sidecar.engine_client import Engine
 from sidecar.errors import Internal, InvalidRequest, NotFound, PromptTooLong, RequestError, Unavailable
 from sidecar.frames import Failed, Finished, FromEngine, Generate, Progress, Started
-from sidecar.http import Connection
+from sidecar.http import FAILED, Connection
 from sidecar.library import Library, LocalModel
 
 HOLD_S = 10.0
@@ -50,6 +50,9 @@ async def produce(library: Library, engine: Engine, name: str, todo: Generate, s
             send.send_nowait(unavailable(error))
         except RequestError as error:
             send.send_nowait(error)
+        except Exception:  # an error here must become this request's answer, not the end of the process
+            log.exception("%s fails", request_id)
+            send.send_nowait(Internal(FAILED))
 
 
 class Answer:

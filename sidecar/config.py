@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 NEVER = float("inf")
+LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 class ConfigError(Exception):
@@ -64,6 +65,8 @@ def load(environment: Mapping[str, str] = os.environ) -> Config:
             values[name] = _parse(variable, environment[variable], default)
         elif name in table:
             values[name] = _parse(f"{path}: {name}", table[name], default)
+    if str(values.get("log_level", "info")).lower() not in LOG_LEVELS:
+        raise ConfigError(f"log_level: {values['log_level']!r} is none of {', '.join(LOG_LEVELS)}.")
     return Config(**values)  # type: ignore[arg-type]  # _parse gives each field the type of its default
 
 

@@ -16,7 +16,7 @@ from typing import Literal, Self
 
 import trio
 
-from sidecar.errors import Unavailable
+from sidecar.errors import InvalidRequest, Unavailable
 from sidecar.frames import (
     Cancel,
     Count,
@@ -35,6 +35,8 @@ from sidecar.library import LocalModel
 
 SILENCE_S = 10.0
 """Without a heartbeat for so long the process is hung: it beats every second from a thread of its own."""
+START_S = 120.0
+"""The same before the first one: importing mlx and mlx-lm from a cold disk comes first."""
 STEP_S = 60.0
 """A single step of the model that takes longer never ends: the scheduler sizes steps to one second."""
 STOP_S = 2.0
@@ -66,6 +68,11 @@ class Engine:
     @property
     def process(self) -> "Process | None":
         return self._process
+
+    def held_bytes(self) -> int:
+        """Memory that the process has now."""
+        process = self._process
+        return process.heartbeat.active_bytes if process and not process.gone and process.heartbeat else 0
 
     @asynccontextmanager
     async def use(self, model: LocalModel) -> AsyncIterator["Process"]:
@@ -112,7 +119,7 @@ class Engine:
         except Unavailable:
             self._state = "failed"
             raise
-        except trio.Cancelled:
+        except BaseException:
             self._state = "absent"
             raise
 
@@ -135,6 +142,7 @@ class Process:
         self._requests: dict[int, trio.MemorySendChannel[FromEngine]] = {}
         self._last_id = 0
         self._heard = trio.current_time()
+        self._patience = START_S
         self._loaded = False
 
     @property
@@ -147,9 +155,13 @@ class Process:
         ours, theirs = socket.socketpair()
         command = [sys.executable, "-I", "-m", "sidecar.engine.worker", str(theirs.fileno())]
         with theirs:
-            process = await trio.lowlevel.open_process(
-                command, stdin=DEVNULL, pass_fds=[theirs.fileno()], env=environment()
-            )
+            try:
+                process = await trio.lowlevel.open_process(
+                    command, stdin=DEVNULL, pass_fds=[theirs.fileno()], env=environment()
+                )
+            except OSError as error:
+                ours.close()
+                raise Unavailable(f"the engine cannot be started: {error.strerror}", retry_after=5) from None
         ours.setblocking(False)
         self = cls(model, process, trio.SocketStream(trio.socket.from_stdlib_socket(ours)))
         try:
@@ -199,7 +211,7 @@ class Process:
     async def stop(self) -> None:
         """Ask the process to exit, and see that it does."""
         with trio.move_on_after(STOP_S):
-            if not self.gone:
+            if not self.gone and not self._sending.locked():
                 await self._send(Stop())
             await self._process.wait()
         await self.kill()
@@ -226,9 +238,15 @@ class Process:
                 self._requests.pop(request, None)
 
     async def _send(self, frame: Frame) -> None:
+        try:
+            data = encode(frame)
+        except (OverflowError, RecursionError) as error:
+            raise InvalidRequest(f"the request holds a value that cannot be passed on: {error}") from None
         async with self._sending:
             try:
-                await self._stream.send_all(encode(frame))
+                # Whole or not at all: half a frame would swallow the next ones. The watchdog ends a peer that hangs.
+                with trio.CancelScope(shield=True):
+                    await self._stream.send_all(data)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 self._end()
 
@@ -247,7 +265,10 @@ class Process:
         self._heard = trio.current_time()
         if isinstance(frame, Heartbeat):
             self.heartbeat = frame
+            self._patience = SILENCE_S
             return
+        if isinstance(frame, Ready):
+            self.heartbeat = None  # the last one measured the load
         request = 0 if isinstance(frame, Ready) else frame.id
         # A request that was cancelled may still have frames on their way.
         if channel := self._requests.get(request):
@@ -261,7 +282,7 @@ class Process:
         while not self.gone:
             await trio.sleep(1.0)
             stuck = self._loaded and self.heartbeat is not None and self.heartbeat.step_s > STEP_S
-            if stuck or trio.current_time() - self._heard > SILENCE_S:
+            if stuck or trio.current_time() - self._heard > self._patience:
                 log.error("the engine is stuck (%s): killing it", self.heartbeat)
                 await self.kill()
 

@@ -27,5 +27,5 @@ def limits(files: ModelFiles, available: int, context: int = 0, cache_gb: float 
     # One full row twice: in the batch that decodes it, and as the cached prefix of the next turn.
     by_memory = room // (2 * files.bytes_per_token) if files.bytes_per_token else files.context_window
     window = min(files.context_window, max(by_memory, SHORTEST_WINDOW), context or files.context_window)
-    cache = int(cache_gb * 1e9) if cache_gb else room // 4
+    cache = int(min(cache_gb * 1e9, room)) if cache_gb else room // 4
     return Limits(window, min(LONGEST_ANSWER, window // 4), max(cache, window * files.bytes_per_token))

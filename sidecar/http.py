@@ -1,5 +1,7 @@
 """HTTP/1.1 on a trio stream, with h11. Knows nothing of what is served."""
 
+import contextlib
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -7,13 +9,16 @@ import h11
 import msgspec
 import trio
 
-from sidecar.errors import InvalidRequest, RequestError, TooLarge
+from sidecar.errors import Internal, InvalidRequest, RequestError, TooLarge
 
 BODY_LIMIT = 32 * 2**20
 """Bytes; the public API's own limit."""
 HEAD_TIMEOUT_S = 60.0
 """How long a kept-alive connection may stay silent between requests, and a request may take to arrive."""
 _CHUNK = 65536
+FAILED = "claude-local failed on this request; its log says why"
+
+log = logging.getLogger(__name__)
 
 
 class Disconnected(Exception):
@@ -163,3 +168,8 @@ async def serve_connection(
                     return
         except (Disconnected, h11.LocalProtocolError):
             return
+        except Exception:  # the one catch-all of a connection: a bug in one request must not end the others
+            log.exception("a request fails")
+            if not connection.begun:
+                with contextlib.suppress(Disconnected, h11.LocalProtocolError):
+                    await fail(connection, Internal(FAILED))

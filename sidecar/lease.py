@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 
 from sidecar.control import LeaseRequest
 
+FIRST_LEASE_S = 30.0
+"""As long as the shim that started the sidecar goes on trying."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lease:
@@ -27,10 +30,13 @@ class Leases:
     running: int = 0
     """Requests under way."""
     served: int = 0
+    granted: bool = False
+    """Whether anybody ever held a lease."""
     _held: dict[str, list[Lease]] = field(default_factory=dict)
 
     def grant(self, request: LeaseRequest, now: float) -> Lease:
         lease = Lease(request, now)
+        self.granted = True
         self._held.setdefault(request.token_sha256, []).append(lease)
         self.last_use = now
         return lease
@@ -70,7 +76,8 @@ class Leases:
         """When the sidecar may go: soft leases do not hold it, their requests do."""
         if self.running or any(lease.request.strong for lease in self):
             return float("inf")
-        return self.last_use + self.grace
+        # Whoever started it needs a moment to come in.
+        return self.last_use + (self.grace if self.granted else max(self.grace, FIRST_LEASE_S))
 
     @property
     def unload_at(self) -> float:

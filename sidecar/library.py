@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from subprocess import DEVNULL, PIPE
@@ -40,7 +41,9 @@ class Fetch:
 class Library:
     """Resolves names to models on disk."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, held: Callable[[], int]) -> None:
+        """`held`: bytes that the engine has now, and gives back before another model is loaded."""
+        self._held = held
         self._config = config
         self._models: dict[str, LocalModel] = {}
         self._locks: dict[str, trio.Lock] = {}
@@ -60,7 +63,7 @@ class Library:
                 finally:
                     del self.fetches[name]
                     fetch.changed.set()
-                fits = limits(files, available_bytes(), self._config.context, self._config.cache_gb)
+                fits = limits(files, available_bytes() + self._held(), self._config.context, self._config.cache_gb)
                 self._models[name] = LocalModel(name, files, fits)
             return self._models[name]
 

@@ -159,11 +159,15 @@ class App:
 
     async def _stop(self, connection: Connection, request: Request) -> None:
         try:
-            self.now_please = bool(msgspec.json.decode(request.body or b"{}", type=dict[str, bool]).get("now"))
+            now = bool(msgspec.json.decode(request.body or b"{}", type=dict[str, bool]).get("now"))
         except msgspec.MsgspecError as error:
             raise InvalidRequest(f'the body is not like {{"now": true}}: {error}') from None
-        self.leaving = True
         await connection.respond_json({"stopping": True})
+        self.leave(now)
+
+    def leave(self, now: bool = False) -> None:
+        """Let nobody in any more and end when the running answers are done, or `now`."""
+        self.leaving, self.now_please = True, now
         self._tell()
 
     def health(self) -> dict[str, object]:
@@ -280,6 +284,8 @@ class App:
         for token in filter(None, map(str.strip, tokens)):
             if lease := self.leases.find(hashlib.sha256(token.encode()).hexdigest()):
                 return lease
+        if self.leaving:
+            raise Unavailable("claude-local is being stopped; it starts again by itself")
         raise Unauthorized("this token belongs to no running claude-local")
 
     def _use(self) -> "_Use":

@@ -52,7 +52,7 @@ def main() -> None:
         ready.write(f"error 70 {error}\n")
         ready.close()
         sys.exit(70)
-    trio.run(serve, config, directory, listener, ready)
+    trio.run(serve, config, directory, listener, life, ready)
     os.close(life)
 
 
@@ -63,15 +63,27 @@ def hold_life_lock(directory: control.RunDirectory) -> int:
         lock = os.open(directory.life_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Somebody may have removed the file meanwhile: a lock on a file without a name keeps nobody out.
-            if os.path.exists(directory.life_lock) and os.stat(directory.life_lock).st_ino == os.fstat(lock).st_ino:
+            if is_held(directory, lock):
+                os.truncate(lock, 0)
+                os.write(lock, str(os.getpid()).encode())
                 return lock
         except BlockingIOError:
             pass
         os.close(lock)
         if time.monotonic() > deadline:
-            raise StartError("another sidecar holds the lock and does not leave; `claude-local stop --now` ends it")
+            pid = directory.life_lock.read_text() or "?"
+            raise StartError(
+                f"sidecar {pid} is still finishing its answers: try again, or `kill {pid}` to cut them off"
+            )
         time.sleep(0.02)
+
+
+def is_held(directory: control.RunDirectory, lock: int) -> bool:
+    """Whether the lock file still has its name: a lock on a file without one keeps nobody out."""
+    try:
+        return os.stat(directory.life_lock).st_ino == os.fstat(lock).st_ino
+    except OSError:
+        return False
 
 
 def publish(directory: control.RunDirectory) -> socket.socket:
@@ -86,14 +98,16 @@ def publish(directory: control.RunDirectory) -> socket.socket:
     return listener
 
 
-async def serve(config: Config, directory: control.RunDirectory, listener: socket.socket, ready: TextIO) -> None:
+async def serve(
+    config: Config, directory: control.RunDirectory, listener: socket.socket, life: int, ready: TextIO
+) -> None:
     """Serve until idle or told to stop; returns when everything is released."""
     async with trio.open_nursery() as nursery:
         leases = Leases(config.grace, config.unload, time.monotonic())
         guard, engine = Guard(), Engine(nursery)
         guard.sample(time.monotonic())
-        app = App(leases, Library(config), engine, guard)
-        door = Door(directory, listener, app)
+        app = App(leases, Library(config, engine.held_bytes), engine, guard)
+        door = Door(directory, listener, life, app)
         nursery.start_soon(door.run)
         nursery.start_soon(_probe, guard)
         nursery.start_soon(_signals, app)
@@ -115,8 +129,9 @@ async def serve(config: Config, directory: control.RunDirectory, listener: socke
 class Door:
     """The listening socket and the connections that came through it."""
 
-    def __init__(self, directory: control.RunDirectory, listener: socket.socket, app: App) -> None:
+    def __init__(self, directory: control.RunDirectory, listener: socket.socket, life: int, app: App) -> None:
         self._directory = directory
+        self._life = life
         self._app = app
         self._scope = trio.CancelScope()
         self._listener = listener
@@ -143,6 +158,11 @@ class Door:
 
             nursery.start_soon(check)
             await trio.serve_listeners(self._serve, [stream_listener], handler_nursery=connections)
+        if not is_held(self._directory, self._life):
+            # Another sidecar may have begun in a new directory of this name: two must not fight over the socket.
+            log.warning("the run directory was taken away: leaving")
+            self._app.leave()
+            await trio.sleep_forever()
         self._listener = publish(self._directory)
         self._identity = self._directory.socket.stat().st_ino
 
@@ -200,9 +220,7 @@ async def _probe(guard: Guard) -> None:
 async def _signals(app: App) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for _ in signals:
-            app.now_please = app.leaving  # the second one means it
-            app.leaving = True
-            app._tell()
+            app.leave(now=app.leaving)  # the second one means it
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ class ToolChoice(msgspec.Struct, frozen=True):
 class CountRequest(msgspec.Struct, frozen=True):
     """The body of `POST /v1/messages/count_tokens`."""
 
-    model: str
+    model: Annotated[str, msgspec.Meta(min_length=1, max_length=4096, pattern=r"^[^\x00]*$")]
     messages: Annotated[list[Message], msgspec.Meta(min_length=1)]
     system: str | list[TextBlock] | None = None
     tools: list[ToolDefinition] | None = None
@@ -99,11 +99,11 @@ class CountRequest(msgspec.Struct, frozen=True):
 class MessagesRequest(CountRequest, frozen=True, kw_only=True):
     """The body of `POST /v1/messages`."""
 
-    max_tokens: Annotated[int, msgspec.Meta(ge=0)]
+    max_tokens: Annotated[int, msgspec.Meta(ge=0, le=2**31)]
     stream: bool | None = None
     temperature: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
     top_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
-    top_k: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    top_k: Annotated[int, msgspec.Meta(ge=0, le=2**31)] | None = None
     stop_sequences: list[str] | None = None
 
 

@@ -187,7 +187,7 @@ class Scheduler:
             self._pace.observe(tokens, time.perf_counter() - began)
             stream.read += tokens
             self.send(Progress(stream.id, stream.read))
-            if self._is_checkpoint(stream.read, stream) and not all(layer.is_trimmable() for layer in stream.cache):
+            if self._is_checkpoint(stream.read, stream) and not self._stays_trimmable(stream):
                 self.prefixes.add(stream.tokens[: stream.read], self._copy(stream.cache))
         if stream.unread == 0:
             self._start_decoding(stream)
@@ -195,6 +195,14 @@ class Scheduler:
     @staticmethod
     def _is_checkpoint(position: int, stream: Stream) -> bool:
         return position in stream.boundaries or position % CHECKPOINT == 0
+
+    @staticmethod
+    def _stays_trimmable(stream: Stream) -> bool:
+        """A rotating cache can be trimmed only until it wraps, which the rest of this stream may make it do."""
+        longest = stream.prompt_length + stream.max_tokens
+        return all(
+            layer.is_trimmable() and getattr(layer, "max_size", longest) >= longest for layer in stream.cache or ()
+        )
 
     @staticmethod
     def _up_to_checkpoint(stream: Stream, tokens: int) -> int:

@@ -108,6 +108,8 @@ class Worker:
             while data := self._connection.recv(1 << 16):
                 for frame in decoder.feed(data):
                     self._inbox.put(frame)
+        except Exception:
+            log.exception("the sidecar's frames end")
         finally:
             os._exit(0)  # the sidecar is gone or broken; the main thread may be deep in a kernel
 

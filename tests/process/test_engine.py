@@ -16,6 +16,7 @@ import pytest
 from sidecar import frames
 from sidecar.frames import Conversation, Failed, Finished, Message, Progress, Started, Text, TextDelta, Tool
 
+DEMO = Path(__file__).parents[2] / "sidecar" / "engine" / "demo"
 WINDOW = 6000
 
 
@@ -300,3 +301,12 @@ def test_the_engine_ends_with_its_sidecar(tiny: Path) -> None:
 def test_the_engine_prints_nothing_into_its_frames(tiny: Path) -> None:
     with running(tiny) as engine:
         assert os.readlink(f"/proc/{engine.process.pid}/fd/1") == os.readlink(f"/proc/{engine.process.pid}/fd/2")
+
+
+def test_a_short_system_prompt_is_kept_though_the_window_rolls_over_it() -> None:
+    """The demo model's caches roll after 256 tokens, and cannot be trimmed from then on."""
+    system = "Be kind and brief. " * 20
+    with running(DEMO) as engine:
+        engine.ask(said(long_text(120), system=system), max_tokens=4)
+        second = engine.ask(said("Hello", system=system), max_tokens=4)
+    assert only(Started, second).cached_tokens > 60

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.fake_sidecar import Place, Session, is_fake, read_answer, wait_until
+from tests.process.fake_sidecar import Place, Session, is_running, read_answer, wait_until
 
 MEGABYTE = bytes(range(256)) * 4096
 
@@ -35,7 +35,7 @@ def kill_sidecar(place: Place) -> None:
     """Returns when it is gone, as far as the kernel is concerned."""
     pid = place.starts()[-1]
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: not is_fake(pid))
+    wait_until(lambda: not is_running(pid))  # its command line is gone earlier, its sockets are not
 
 
 def status_of(answer: bytes) -> int:
@@ -325,3 +325,20 @@ def test_a_killed_relay_frees_the_lease(place: Place, session: Session) -> None:
     os.kill(relay, signal.SIGKILL)
     wait_until(lambda: not place.status()["leases"])
     assert session.end() == 0
+
+
+def test_nothing_rides_along_with_a_question_that_needs_no_token(session: Session) -> None:
+    """A second request on the same connection would reach the sidecar, which believes what comes over its socket."""
+    with session.connect() as connection:
+        free = session.head("/health", authorization=None)
+        connection.sendall(free + session.head("/control/status", authorization=None))
+        said = b""
+        while data := connection.recv(65536):
+            said += data
+    assert said.count(b"HTTP/1.1 ") == 1
+    assert b'"leases"' not in said
+
+
+def test_the_sidecar_is_not_controlled_through_the_port(session: Session) -> None:
+    for path in ("/control/status", "/control/stop", "/control/lease"):
+        assert session.ask(path).startswith(b"HTTP/1.1 404")

@@ -370,3 +370,48 @@ def test_a_socket_that_was_removed_is_published_again(real: Sidecar) -> None:
     real.socket.unlink()
     wait_until(real.socket.exists, seconds=40)
     assert real.status()["pid"] == real.processes[0].pid
+
+
+HUGE_NUMBER = {"type": "object", "properties": {"n": {"type": "integer", "maximum": 10**25}}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "statuses"),
+    [
+        ({"model": "/x\0y"}, (400,)),
+        ({"model": "x" * 200_000}, (400,)),
+        ({"max_tokens": 10**30}, (400,)),
+        ({"top_k": 10**30}, (400,)),
+        ({"tools": [{"name": "t", "input_schema": HUGE_NUMBER}]}, (200, 400)),
+        ({"model": "/no/such/model"}, (404,)),
+        ({"messages": [{"role": "user", "content": "a\ud800b"}]}, (200, 400)),
+        ({"stop_sequences": ["x" * 100_000]}, (200, 400)),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_a_strange_request_ends_nobody_but_itself(real: Sidecar, fields: dict[str, Any], statuses: Any) -> None:
+    real.start()
+    real.lease().until("ready")
+    assert real.message(**fields)[0] in statuses
+    assert real.message()[0] == 200
+    assert real.status()["pid"] == real.processes[0].pid
+
+
+def test_without_grace_it_waits_for_whoever_started_it(real: Sidecar) -> None:
+    real.variables["CLAUDE_LOCAL_GRACE"] = "0"
+    real.start()
+    lease = real.lease()
+    lease.until("granted")
+    lease.close()
+    assert real.processes[0].wait(20) == 0
+
+
+def test_a_run_directory_that_was_taken_away_is_left_to_the_next(real: Sidecar) -> None:
+    """Two sidecars must never fight over one socket, nor hold two models."""
+    real.variables["CLAUDE_LOCAL_GRACE"] = "60"
+    real.start()
+    for file in real.folder.iterdir():
+        file.unlink()
+    assert real.start() == "ready\n"
+    assert real.processes[0].wait(60) == 0
+    assert real.status()["pid"] == real.processes[1].pid

@@ -37,6 +37,7 @@ def test_switches_take_the_usual_words(tmp_path: Path, raw: str, value: bool) ->
         (None, {"CLAUDE_LOCAL_GRACE": "soon"}, "CLAUDE_LOCAL_GRACE: 'soon'"),
         (None, {"CLAUDE_LOCAL_UNLOAD": "-1"}, "CLAUDE_LOCAL_UNLOAD"),
         (None, {"CLAUDE_LOCAL_CONTEXT": "1.5"}, "whole number"),
+        (None, {"CLAUDE_LOCAL_LOG_LEVEL": "verbose"}, "none of debug"),
         (None, {"CLAUDE_LOCAL_NO_INSTALL": "perhaps"}, "neither true nor false"),
     ],
 )

@@ -42,3 +42,4 @@ def test_the_cache_always_holds_one_whole_window() -> None:
     fits = limits(PHI, available=5 * 10**9)
     assert fits.cache_bytes >= fits.context_window * PHI.bytes_per_token
     assert limits(PHI, available=10**12, cache_gb=100).cache_bytes == 100 * 10**9
+    assert limits(PHI, available=10**12, cache_gb=float("inf")).cache_bytes < 10**12

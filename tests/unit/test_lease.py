@@ -2,7 +2,7 @@
 
 from sidecar.config import NEVER
 from sidecar.control import LeaseRequest
-from sidecar.lease import Leases
+from sidecar.lease import FIRST_LEASE_S, Leases
 
 
 def leases(grace: float = 10, unload: float = 100) -> Leases:
@@ -13,8 +13,14 @@ def request(token: str = "t", strong: bool = True) -> LeaseRequest:
     return LeaseRequest(token, 1, "c", "/", 2, "demo", strong)
 
 
-def test_nobody_for_the_grace_period_ends_it() -> None:
-    assert leases().exit_at == 10
+def test_nobody_at_all_ends_it_but_not_before_whoever_started_it_can_come() -> None:
+    assert leases().exit_at == leases(grace=0).exit_at == FIRST_LEASE_S
+
+
+def test_without_grace_it_ends_with_the_last_lease() -> None:
+    state = leases(grace=0)
+    state.release(state.grant(request(), now=1), now=2)
+    assert state.exit_at == 2
 
 
 def test_a_strong_lease_holds_it_and_the_grace_period_starts_at_its_release() -> None:
