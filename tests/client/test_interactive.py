@@ -8,7 +8,7 @@ import pytest
 from tests.client.conftest import GRACE
 from tests.client.home import SHIM, Home
 from tests.client.screen import Screen
-from tests.client.test_claude_code import some_words
+from tests.client.test_claude_code import OTHER_WORDS
 
 
 @pytest.fixture
@@ -29,13 +29,12 @@ def test_a_session_greets_asks_before_it_runs_shows_its_context_and_leaves_nothi
     screen.submit("Hello in 5 words")
     screen.wait_for("Hello! How are you today?")
 
-    text = some_words()
-    (lonely.project / "show.sh").write_text(f"touch ran; echo {text}\n")
+    (lonely.project / "show.sh").write_text(f"touch ran; echo {OTHER_WORDS}\n")
     screen.submit("run sh show.sh")
     screen.wait_for("Do you want to proceed?", "1. Yes")
     assert not (lonely.project / "ran").exists()
     screen.accept("Do you want to proceed?")
-    screen.wait_for(f"The command printed: {text}")
+    screen.wait_for(f"The command printed: {OTHER_WORDS}")
     assert (lonely.project / "ran").exists()
 
     screen.submit("/context")

@@ -106,14 +106,14 @@ def test_a_whole_answer_and_a_streamed_one_are_the_same(client: anthropic.Anthro
 
 def test_a_tool_is_called_and_its_result_reported(client: anthropic.Anthropic) -> None:
     messages: Any = [{"role": "user", "content": "Read notes.txt"}]
-    first = ask(client, messages, tools=[READ])
+    first = ask(client, messages, tools=[READ, RUN])
     assert first.stop_reason == "tool_use"
     (call,) = [block for block in first.content if block.type == "tool_use"]
     assert (call.name, call.input) == ("read_file", {"path": "notes.txt"})
     assert call.id.startswith("toolu_")
     result = {"type": "tool_result", "tool_use_id": call.id, "content": "stone garden lamp"}
     messages += [{"role": "assistant", "content": first.content}, {"role": "user", "content": [result]}]
-    second = ask(client, messages, tools=[READ])
+    second = ask(client, messages, tools=[READ, RUN])
     assert second.stop_reason == "end_turn"
     assert "stone garden lamp" in text_of(second)
     assert second.usage.cache_read_input_tokens > second.usage.input_tokens
@@ -121,7 +121,7 @@ def test_a_tool_is_called_and_its_result_reported(client: anthropic.Anthropic) -
 
 def test_a_streamed_call_is_the_same_call(client: anthropic.Anthropic) -> None:
     messages: Any = [{"role": "user", "content": "run ls"}]
-    with client.messages.stream(model=MODEL, max_tokens=200, messages=messages, tools=[RUN]) as stream:
+    with client.messages.stream(model=MODEL, max_tokens=200, messages=messages, tools=[READ, RUN]) as stream:
         final = stream.get_final_message()
     assert final.stop_reason == "tool_use"
     assert [block.input for block in final.content if block.type == "tool_use"] == [{"command": "ls"}]
