@@ -245,7 +245,7 @@ class Decoder:
         self._decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(direction)
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> Iterator[Any]:
+    def feed(self, data: bytes | bytearray) -> Iterator[Any]:
         """Yield the frames that `data` completes; raises ValueError on anything that is not a frame."""
         self._buffer += data
         while len(self._buffer) >= 4:

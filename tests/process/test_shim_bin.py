@@ -76,8 +76,9 @@ def test_a_newer_input_sends_it_to_the_setup(checkout: Path, tmp_path: Path, cha
     assert run(checkout / "bin" / "claude-local", "version").returncode == 42
 
 
-@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 def test_the_shell_scripts_are_clean() -> None:
     files = [*sorted((ROOT / "bin").iterdir()), ROOT / "shim" / "environment.sh"]
-    result = subprocess.run(["shellcheck", "-x", *files], cwd=ROOT, capture_output=True, text=True)
+    result = subprocess.run(
+        [Path(sys.executable).with_name("shellcheck"), "-x", *files], cwd=ROOT, capture_output=True, text=True
+    )
     assert result.returncode == 0, result.stdout
