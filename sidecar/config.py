@@ -34,7 +34,7 @@ class Config(NamedTuple):
     no_install: bool = False
     """Refuse to install Claude Code privately when it is not on PATH."""
     log_level: str = "info"
-    """debug | info | warning | error. Prompts are logged at debug only."""
+    """debug | info | warning | error. Prompts are logged at none of them."""
     run_dir: str = ""
     """Socket and locks; empty = the platform's place (`control.run_directory`)."""
     data_dir: str = ""
