@@ -45,7 +45,7 @@ async def produce(library: Library, engine: Engine, name: str, todo: Generate, s
             if isinstance(last, Finished):
                 _log(request_id, last, first - began, trio.current_time() - first)
             elif not isinstance(last, Failed):
-                send.send_nowait(refusal(None, model))
+                send.send_nowait(refusal(None, model, process.epitaph))
         except ModelUnavailable as error:
             send.send_nowait(unavailable(error))
         except RequestError as error:
@@ -125,8 +125,8 @@ def _raised(event: FromEngine | RequestError) -> FromEngine:
     return event
 
 
-def refusal(failure: FromEngine | None, model: LocalModel) -> RequestError:
-    """What the client is told when the engine fails a request, or (None) ends without a word."""
+def refusal(failure: FromEngine | None, model: LocalModel, epitaph: str = "") -> RequestError:
+    """What the client is told when the engine fails a request, or (None) ends without a word: why, if it was us."""
     match failure:
         case Failed(kind="too_long", message=message):
             tokens, limit = map(int, message.split())
@@ -134,9 +134,11 @@ def refusal(failure: FromEngine | None, model: LocalModel) -> RequestError:
         case Failed(kind="invalid", message=message):
             return InvalidRequest(message)
         case Failed(kind="overloaded", message=message):
-            return Unavailable(message)
+            return Unavailable(message, retry_after=10)
         case Failed(message=message):
             return Internal(message)
+        case _ if epitaph:
+            return Unavailable(f"{epitaph}; it comes back by itself when there is room", retry_after=10)
         case _:
             return Unavailable(f"the engine stopped while it answered with {model.name}; it starts again by itself")
 

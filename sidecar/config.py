@@ -31,6 +31,14 @@ class Config(NamedTuple):
     """Upper limit of the context window in tokens; 0 = what the model and the memory allow."""
     cache_gb: float = 0.0
     """Memory for cached prefixes in GB; 0 = a quarter of what is free once the model is loaded."""
+    memory_caution_gb: float = 2.0
+    """Free memory below which what is only kept for speed is given back."""
+    memory_critical_gb: float = 1.0
+    """Free memory below which no request begins: an ordinary desktop starts to swap about there."""
+    memory_emergency_gb: float = 0.5
+    """Free memory below which the model is given up at once."""
+    memory_limit_gb: float = 0.0
+    """The most that all our processes may hold together; 0 = what the machine has."""
     no_install: bool = False
     """Refuse to install Claude Code privately when it is not on PATH."""
     log_level: str = "info"
@@ -67,7 +75,10 @@ def load(environment: Mapping[str, str] = os.environ) -> Config:
             values[name] = _parse(f"{path}: {name}", table[name], default)
     if str(values.get("log_level", "info")).lower() not in LOG_LEVELS:
         raise ConfigError(f"log_level: {values['log_level']!r} is none of {', '.join(LOG_LEVELS)}.")
-    return Config(**values)  # type: ignore[arg-type]  # _parse gives each field the type of its default
+    config = Config(**values)  # type: ignore[arg-type]  # _parse gives each field the type of its default
+    if not NEVER > config.memory_caution_gb >= config.memory_critical_gb >= config.memory_emergency_gb:
+        raise ConfigError("memory_caution_gb, memory_critical_gb and memory_emergency_gb must fall in this order.")
+    return config
 
 
 def _read(path: Path) -> dict[str, object]:

@@ -161,3 +161,12 @@ def peer_uid(connection: socket.socket, platform: str = sys.platform) -> int:
     # struct ucred {pid_t pid; uid_t uid; gid_t gid}: unix(7)
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     return int(struct.unpack("3i", raw)[1])
+
+
+def peer_pid(connection: socket.socket, platform: str = sys.platform) -> int:
+    """The process at the other end of a Unix socket, from the kernel."""
+    if platform == "darwin":
+        level, local_peerpid = 0, 2  # <sys/un.h>
+        return connection.getsockopt(level, local_peerpid)
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return int(struct.unpack("3i", raw)[0])

@@ -1,15 +1,37 @@
-"""What fits: the limits that a model gets on this machine. Pure arithmetic over measured or configured sizes."""
+"""What fits: predictions of memory and the decisions made on them. Pure arithmetic over measured or configured sizes.
 
-from dataclasses import dataclass
+The sidecar decides with it which model may be loaded and how long its context is, the engine which request may begin.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
 
 from sidecar.download import ModelFiles
 
-CAUTION_BYTES = 2 * 10**9
-"""Left free for everybody else: the line at which the memory guard begins to shed."""
+GB = 1e9
 SHORTEST_WINDOW = 4096
 """Below this no agent's first request fits, so a smaller window would only hide the real problem."""
 LONGEST_ANSWER = 32000
 """What Claude Code asks of models that it does not know."""
+STEP = 256
+"""Tokens by which mlx-lm's caches grow."""
+CHUNK = 2048
+"""Prompt tokens in one forward pass when nobody waits for it; larger gains nothing."""
+SHORTEST_CHUNK = 32
+ENGINE_BYTES = 300_000_000
+"""The engine without a model: Python, mlx and the tokenizer libraries (measured: 0.25 to 0.28 GB)."""
+REPLY = 1024
+"""Tokens of answer to make room for: clients ask for 32,000 and get a few hundred. What grows beyond is the guard's."""
+
+
+def transient_limit(weights: int) -> int:
+    """Bytes that a forward pass may take for itself, which must matter little beside the model.
+
+    Where attention is not fused, chunks therefore get shorter as the context gets longer. On the CPU chunks of 128 are
+    read within 5 % of the speed of 2048.
+    """
+    return max(64 << 20, weights // 16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +43,241 @@ class Limits:
     cache_bytes: int
 
 
-def limits(files: ModelFiles, available: int, context: int = 0, cache_gb: float = 0.0) -> Limits:
-    """`available`: bytes free before the model is loaded; `context`, `cache_gb`: the user's own limits, 0 = none."""
-    room = max(0, available - files.weights_bytes - CAUTION_BYTES)
+def limits(files: ModelFiles, available: int, caution: float, context: int = 0, cache_gb: float = 0.0) -> Limits:
+    """`available`: bytes free before the model is loaded, `caution`: what stays free of them; `context`, `cache_gb`:
+    the user's own limits, 0 = none."""
+    weights = files.weights_bytes + ENGINE_BYTES + transient_limit(files.weights_bytes)
+    room = max(0, available - weights - int(caution))
     # One full row twice: in the batch that decodes it, and as the cached prefix of the next turn.
     by_memory = room // (2 * files.bytes_per_token) if files.bytes_per_token else files.context_window
     window = min(files.context_window, max(by_memory, SHORTEST_WINDOW), context or files.context_window)
     cache = int(min(cache_gb * 1e9, room)) if cache_gb else room // 4
     return Limits(window, min(LONGEST_ANSWER, window // 4), max(cache, window * files.bytes_per_token))
+
+
+# Loading
+
+WEIGHTS = {"qwen2.5-coder-7b": 4_284e6, "qwen3-4b": 2_263e6, "phi-3-mini": 2_149e6, "llama-3.2-3b": 1_807e6}
+"""Bytes of the models that have a short name, largest first: parameters times 4.5 bits (4 and a scale for each 64)."""
+
+
+def load_refusal(name: str, weights: int, available: int, caution: float, advice: str) -> str | None:
+    """Why a model of so many bytes must not be loaded into so much available memory; None when it may."""
+    needed, room = weights + ENGINE_BYTES, available - caution
+    if needed <= room:
+        return None
+    fitting = [alias for alias, size in WEIGHTS.items() if size + ENGINE_BYTES <= room and size < weights]
+    smaller = fitting[0] if fitting else "demo" if weights > 0.1 * GB else ""
+    use = f", or use a smaller model: CLAUDE_LOCAL_MODEL={smaller} fits" if smaller else ""
+    return (
+        f"{name} takes {needed / GB:.1f} GB, but only {available / GB:.1f} GB of memory are free, of which "
+        f"{caution / GB:.1f} GB stay free for everything else: {advice}{use}"
+    )
+
+
+# Requests
+
+
+FORGET = 0.97
+"""Weight of all passes before each new one: what was measured fades after some thirty more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Passes:
+    """Bytes of a forward pass over n tokens that look back at c: `token`·n + `pair`·n·c.
+
+    Both are fitted to the passes seen, by the least squares of the relative error; the sums are all that is kept of
+    them. `pair` is about 0 where attention is fused.
+    """
+
+    token: float = 0.0
+    pair: float = 0.0
+    _sums: tuple[float, ...] = (0.0,) * 5
+
+    def bytes(self, tokens: int, context: int) -> int:
+        return int(tokens * (self.token + self.pair * context))
+
+    def seen(self, tokens: int, context: int, taken: int, keep: float = 1.0) -> "Passes":
+        """Fitted to one more pass; `keep`: the weight that the earlier ones keep."""
+        u, v = tokens / taken, tokens * context / taken
+        added = (u * u, u * v, v * v, u, v)
+        uu, uv, vv, u1, v1 = sums = tuple(keep * old + new for old, new in zip(self._sums, added, strict=True))
+        determinant = uu * vv - uv * uv
+        token, pair = u1 / uu, 0.0
+        if determinant > 1e-6 * uu * vv:
+            token, pair = (u1 * vv - v1 * uv) / determinant, (v1 * uu - u1 * uv) / determinant
+        if pair < 0:
+            token, pair = u1 / uu, 0.0
+        if token < 0:
+            token, pair = 0.0, v1 / vv
+        return Passes(token, pair, sums)
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What a model takes beside its weights, in bytes. Measured at load."""
+
+    per_token: int
+    """Of caches that keep everything, all such layers together."""
+    rolling: tuple[tuple[int, int], ...] = ()
+    """(window, bytes per token) of caches that keep only the last tokens."""
+    fixed: int = 0
+    """Of a row's state that does not depend on its length."""
+    passes: "Passes" = Passes()
+    """What a forward pass takes for itself, for the tokens that it reads."""
+    layer_token: int = 0
+    """The same for each token that was there before: one layer at a time is copied when it grows."""
+    step: int = 0
+    """What one decode step takes for itself, for each row."""
+    transient_limit: int = transient_limit(0)
+
+    def row(self, tokens: int, reading: int = 1) -> int:
+        """The cache of one row; a rolling one is `reading` - 1 tokens longer after a chunk of so many."""
+        whole = self.per_token * _steps(tokens)
+        return whole + self.fixed + sum(each * min(tokens, window + reading - 1) for window, each in self.rolling)
+
+    def grown(self, prompt: int, reply: int) -> int:
+        """The same of a row in the batch, which begins exactly as long as its prompt."""
+        length = prompt + _steps(reply)
+        return self.per_token * length + self.fixed + sum(each * min(length, window) for window, each in self.rolling)
+
+    def trims(self, tokens: int) -> bool:
+        """Whether a row of so many tokens can be cut back to any shorter one."""
+        return not self.fixed and all(window >= tokens for window, _ in self.rolling)
+
+    def transient(self, tokens: int, context: int) -> int:
+        """What reading `tokens` takes for itself when the context is so long after them."""
+        if not self.per_token and self.rolling:
+            context = min(context, tokens + max(window for window, _ in self.rolling))
+        return self.passes.bytes(tokens, context) + self.layer_token * (context - tokens)
+
+    def seen(self, tokens: int, context: int, taken: int) -> "Costs":
+        """The costs, corrected by a pass that took so many bytes for itself."""
+        grown = self.layer_token * (context - tokens)
+        return replace(self, passes=self.passes.seen(tokens, context, max(1, taken - grown), FORGET))
+
+    def chunk(self, read: int) -> int:
+        """How many tokens may be read at once behind `read` others."""
+        size = CHUNK
+        while size > SHORTEST_CHUNK and self.transient(size, read + size) > self.transient_limit:
+            size -= 32
+        return size
+
+
+def _steps(tokens: int) -> int:
+    return -(-tokens // STEP) * STEP
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """One stream, as far as memory is concerned. Lengths in tokens."""
+
+    prompt: int
+    reply: int
+    read: int = 0
+    """How much of the prompt is read; all of it once it decodes."""
+    cuts: tuple[int, ...] = ()
+    """Where copies of the cache will be kept, of models whose caches cannot be cut back later."""
+    chunk: int = CHUNK
+    """It is read in pieces of at most so many tokens."""
+
+    @property
+    def decoding(self) -> bool:
+        return self.read >= self.prompt
+
+    @property
+    def total(self) -> int:
+        return self.prompt + self.reply
+
+
+def peak(costs: Costs, streams: Sequence[Demand], kept: int = 0, kept_limit: int = 1 << 62) -> int:
+    """The most that these streams and `kept` bytes of prefixes, at most `kept_limit`, will take at once.
+
+    While a prompt is read, its row and the pass. When a row joins the batch, and whenever the batch grows, the old one
+    and the new one, whose every row is as long as the longest; the row itself is then a kept prefix.
+    """
+    if not streams:
+        return kept
+    passes = [_reading(costs, stream) for stream in streams if not stream.decoding]
+    rows, copies = sum(each.row for each in passes), sum(each.copies for each in passes)
+    longest = max(streams, key=lambda stream: stream.total)
+    batch = len(streams) * costs.grown(longest.prompt, longest.reply)
+    before = batch - batch // len(streams)
+    reading = min(kept + copies, kept_limit) + rows + before + max((each.extra for each in passes), default=0)
+    # At its end a row is copied out of the batch, which is no more than the batch again.
+    decoding = 2 * batch + len(streams) * costs.step
+    return max(reading, min(kept + copies + rows, kept_limit) + decoding)
+
+
+class _Reading(NamedTuple):
+    """What the rest of a prompt takes in bytes: its row, copies of it, and the most beyond its row while it is read."""
+
+    row: int
+    copies: int
+    extra: int
+
+
+def _reading(costs: Costs, stream: Demand) -> _Reading:
+    read, copies, row = stream.read, 0, costs.row(stream.read)
+    most = row
+    while read < stream.prompt - 1:
+        ahead = (cut - read for cut in stream.cuts if cut > read)
+        size = min(costs.chunk(read), stream.chunk, stream.prompt - 1 - read, *ahead)
+        read += size
+        before, row = row, costs.row(read, size)
+        most = max(most, max(before, row) + costs.transient(size, read))
+        if read in stream.cuts:
+            copies += row
+    return _Reading(row, copies, most - row)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of a request that wants to begin."""
+
+    act: Literal["begin", "wait", "refuse", "never"]
+    keep: bool = True
+    """Whether there is memory to keep its prompt's row as a prefix while it decodes."""
+    evict: int = 0
+    """Bytes of kept prefixes to give up first."""
+    need: int = 0
+    """Bytes that it would take alone, weights included."""
+
+
+def admit(
+    costs: Costs,
+    new: Demand,
+    running: Sequence[Demand],
+    weights: int,
+    kept: int,
+    kept_limit: int,
+    budget: int,
+    ceiling: int,
+) -> Verdict:
+    """Whether `new` may begin beside `running`. Sizes in bytes.
+
+    `kept`: prefixes in memory, at most `kept_limit`; `budget`: what the engine holds now and may still take;
+    `ceiling`: what it could have if nobody else took anything.
+    """
+    streams = [*running, new]
+    alone = weights + peak(costs, [new], 0, 0)
+    if weights + peak(costs, streams, kept, kept_limit) <= budget:
+        return Verdict("begin", True, 0, alone)
+    left = budget - weights - peak(costs, streams, 0, 0)
+    if left >= 0:
+        return Verdict("begin", False, max(0, kept - left), alone)
+    if alone <= budget and running:
+        return Verdict("wait", False, 0, alone)
+    return Verdict("refuse" if alone <= ceiling else "never", False, 0, alone)
+
+
+def longest_prompt(costs: Costs, weights: int, ceiling: int, window: int) -> int:
+    """Tokens of the longest prompt whose request could ever begin; 0 when none could."""
+    low, high = 0, window
+    while low < high:
+        middle = (low + high + 1) // 2
+        if weights + peak(costs, [Demand(middle, min(REPLY, window - middle))], 0, 0) <= ceiling:
+            low = middle
+        else:
+            high = middle - 1
+    return low

@@ -84,6 +84,10 @@ class Load(Frame, frozen=True):
     """Upper limit of the window in tokens; 0 = the model's own."""
     cache_bytes: int
     """Budget for cached prefixes; 0 = the engine chooses."""
+    reserve_bytes: float = 0.0
+    """Memory that stays free: requests that would take of it do not begin."""
+    limit_bytes: float = 0.0
+    """The most that all our processes may hold; 0 = no limit."""
 
 
 class Generate(Frame, frozen=True):
@@ -118,11 +122,17 @@ class Drop(Frame, frozen=True):
     """Forget every cached prefix."""
 
 
+class Shed(Frame, frozen=True):
+    """Give back so many bytes: freed buffers first, then cached prefixes, least recently used first."""
+
+    bytes: int
+
+
 class Stop(Frame, frozen=True):
     """Exit now."""
 
 
-ToEngine = Load | Generate | Count | Cancel | Drop | Stop
+ToEngine = Load | Generate | Count | Cancel | Drop | Shed | Stop
 
 
 # From the engine
@@ -213,6 +223,10 @@ class Heartbeat(Frame, frozen=True):
     """The part of them that is cached prefixes."""
     output_tokens: int
     """Generated since the load."""
+    pool_bytes: int = 0
+    """Freed buffers that the allocator keeps for the next use."""
+    peak_bytes: int = 0
+    """The most that live arrays took at once since the load."""
 
 
 FromEngine = (

@@ -11,8 +11,7 @@ import trio
 
 from sidecar.config import Config
 from sidecar.download import EX_UNAVAILABLE, ModelFiles, ModelUnavailable
-from sidecar.fit import Limits, limits
-from sidecar.guard import available_bytes
+from sidecar.fit import GB, Limits, limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +29,8 @@ class Fetch:
 
     done: int = 0
     total: int = 0
+    pid: int = 0
+    """The process that downloads."""
     changed: trio.Event = field(default_factory=trio.Event)
 
     def tell(self, done: int, total: int) -> None:
@@ -41,9 +42,9 @@ class Fetch:
 class Library:
     """Resolves names to models on disk."""
 
-    def __init__(self, config: Config, held: Callable[[], int]) -> None:
-        """`held`: bytes that the engine has now, and gives back before another model is loaded."""
-        self._held = held
+    def __init__(self, config: Config, free: Callable[[], int]) -> None:
+        """`free`: bytes that a model could have, the present one's included, which leaves before another is loaded."""
+        self._free = free
         self._config = config
         self._models: dict[str, LocalModel] = {}
         self._locks: dict[str, trio.Lock] = {}
@@ -63,7 +64,8 @@ class Library:
                 finally:
                     del self.fetches[name]
                     fetch.changed.set()
-                fits = limits(files, available_bytes() + self._held(), self._config.context, self._config.cache_gb)
+                caution = self._config.memory_caution_gb * GB
+                fits = limits(files, self._free(), caution, self._config.context, self._config.cache_gb)
                 self._models[name] = LocalModel(name, files, fits)
             return self._models[name]
 
@@ -72,6 +74,7 @@ async def _resolve(name: str, fetch: Fetch) -> ModelFiles:
     command = [sys.executable, "-I", "-m", "sidecar.download", name]
     async with trio.open_nursery() as nursery:
         process = await nursery.start(partial(trio.run_process, command, stdin=DEVNULL, stdout=PIPE, check=False))
+        fetch.pid = process.pid
         answer: dict[str, object] = {}
         pending = b""
         async for data in process.stdout:

@@ -20,10 +20,14 @@ from sidecar.download import ModelUnavailable
 from sidecar.engine_client import Engine
 from sidecar.errors import InvalidRequest, MethodNotAllowed, NotFound, RequestError, Unauthorized, Unavailable
 from sidecar.frames import Count, Counted, FromEngine, Generate
-from sidecar.guard import GB, Guard
+from sidecar.health import health, memory_in_full
 from sidecar.http import Connection, Disconnected, Request
 from sidecar.lease import Lease, Leases
 from sidecar.library import Library, LocalModel
+from sidecar.memory import Memory
+
+EX_TEMPFAIL = 75
+"""sysexits.h: not now, perhaps later."""
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +35,7 @@ log = logging.getLogger(__name__)
 class App:
     """The sidecar's state, and one method for each thing that a client can ask."""
 
-    def __init__(self, leases: Leases, library: Library, engine: Engine, guard: Guard) -> None:
+    def __init__(self, leases: Leases, library: Library, engine: Engine, memory: Memory) -> None:
         self.leases = leases
         self.changed = trio.Event()
         """Replaced whenever a deadline may have moved."""
@@ -39,7 +43,8 @@ class App:
         self.now_please = False
         self._library = library
         self._engine = engine
-        self._guard = guard
+        self._memory = memory
+        self._refused = 0
         self._started = time.monotonic()
 
     async def handle(self, connection: Connection, request: Request) -> None:
@@ -71,8 +76,8 @@ class App:
         routes: dict[str, dict[str, Callable[[], Awaitable[None]]]] = {
             "/": {"HEAD": lambda: connection.respond(200, {}, b"")},
             "/health": {
-                "GET": lambda: connection.respond_json(self.health()),
-                "HEAD": lambda: connection.respond(200, {}, b""),
+                "GET": lambda: self._health(connection, request),
+                "HEAD": lambda: self._health(connection, request),
             },
             LEASE_PATH: {"POST": lambda: self._lease(connection, request)},
             STATUS_PATH: {"GET": lambda: connection.respond_json(self.status())},
@@ -122,6 +127,7 @@ class App:
         await connection.send(LeaseEvent("granted", model=name).encode())
         try:
             model = await self._follow(connection, name)
+            self._engine.check_room(model)
             limits = model.limits
             known = {"model": name, "context_window": limits.context_window, "output_limit": limits.output_limit}
             await connection.send(LeaseEvent("loading", **known).encode())  # type: ignore[arg-type]
@@ -132,7 +138,7 @@ class App:
         except ModelUnavailable as error:
             await connection.send(LeaseEvent("failed", reason=str(error), exit_code=error.exit_code).encode())
         except Unavailable as error:
-            await connection.send(LeaseEvent("failed", reason=str(error), exit_code=70).encode())
+            await connection.send(LeaseEvent("failed", reason=str(error), exit_code=EX_TEMPFAIL).encode())
         await trio.sleep_forever()
 
     async def _follow(self, connection: Connection, name: str) -> LocalModel:
@@ -170,16 +176,12 @@ class App:
         self.leaving, self.now_please = True, now
         self._tell()
 
-    def health(self) -> dict[str, object]:
-        """Healthy means that a token could be produced: never over a dead engine or without memory."""
-        broken = self._engine.state == "failed"
-        accepting = self._guard.accepting and not self.leaving
-        return {
-            "status": "unhealthy" if broken else "healthy" if accepting else "degraded",
-            "memory": self._memory(accepting),
-            "engine": {"state": self._engine.state},
-            "version": __version__,
-        }
+    async def _health(self, connection: Connection, request: Request) -> None:
+        """503 over a broken engine, for those who read no bodies."""
+        shown = health(self._engine.state, self._memory.view, self.leaving)
+        status = 503 if shown["status"] == "unhealthy" else 200
+        body = msgspec.json.encode({**shown, "version": __version__}) if request.method == "GET" else b""
+        await connection.respond(status, {"content-type": "application/json"}, body)
 
     def status(self) -> dict[str, object]:
         """Everything that `claude-local status` shows."""
@@ -204,19 +206,8 @@ class App:
                 "waiting": beat.waiting if beat else 0,
                 "total": self.leases.served,
             },
-            "memory": {
-                **self._memory(self._guard.accepting),
-                "engine_gb": round(beat.active_bytes / GB, 3) if beat else 0.0,
-                "prefix_cache_gb": round(beat.cache_bytes / GB, 3) if beat else 0.0,
-            },
+            "memory": memory_in_full(self._memory.view, beat, self._refused),
             "engine": {"pid": process.pid if process else None, "state": self._engine.state},
-        }
-
-    def _memory(self, accepting: bool) -> dict[str, object]:
-        return {
-            "status": self._guard.level.label,
-            "available_gb": f"{self._guard.available / GB:.2f}",
-            "accepting_requests": accepting,
         }
 
     # The public API
@@ -241,7 +232,7 @@ class App:
                     case Counted(tokens=tokens):
                         await connection.respond_json({"input_tokens": tokens}, {"request-id": request_id})
                     case failure:
-                        raise refusal(failure, model)
+                        raise refusal(failure, model, process.epitaph)
 
     async def _messages(self, connection: Connection, request: Request, request_id: str) -> None:
         lease = self._authenticate(request)
@@ -256,11 +247,9 @@ class App:
             parallel=api.parallel_calls(parsed),
             session=request.headers.get("x-claude-code-session-id", lease.request.token_sha256),
         )
-        if not self._guard.accepting:
-            raise Unavailable(
-                f"only {self._guard.available / GB:.1f} GB of memory are free: close something and try again",
-                retry_after=10,
-            )
+        if reason := self._memory.view.refusal():
+            self._refused += 1
+            raise Unavailable(reason, retry_after=10)
         reply = Reply(f"msg_{secrets.token_hex(12)}", parsed.model, lambda: f"toolu_{secrets.token_hex(12)}")
         answer = Answer(connection, reply, request_id, stream=bool(parsed.stream))
         name = _model_name(parsed.model, lease)

@@ -18,17 +18,18 @@ import trio
 from sidecar import control
 from sidecar.config import Config, ConfigError, load
 from sidecar.engine_client import Engine
-from sidecar.guard import Guard
+from sidecar.guard import GB, Lines
 from sidecar.http import serve_connection
 from sidecar.lease import Leases
 from sidecar.library import Library
+from sidecar.memory import Memory
+from sidecar.probe import Probe
 from sidecar.routes import App
 
 LOCK_WAIT_S = 20.0
 """How long a new sidecar waits for the old one to be gone; the shim gives up after 30."""
 DRAIN_S = 600.0
 """How long running requests may go on after a stop."""
-PROBE_S = 1.0
 SOCKET_CHECK_S = 30.0
 
 log = logging.getLogger(__name__)
@@ -104,12 +105,22 @@ async def serve(
     """Serve until idle or told to stop; returns when everything is released."""
     async with trio.open_nursery() as nursery:
         leases = Leases(config.grace, config.unload, time.monotonic())
-        guard, engine = Guard(), Engine(nursery)
-        guard.sample(time.monotonic())
-        app = App(leases, Library(config, engine.held_bytes), engine, guard)
-        door = Door(directory, listener, life, app)
+        relays: dict[int, int] = {}
+
+        def ours() -> list[int]:
+            """Our processes: this one, the relays, the engine, downloads. Also called on the memory thread."""
+            fetching = [fetch.pid for fetch in list(library.fetches.values()) if fetch.pid]
+            return [os.getpid(), *list(relays), *([engine.process.pid] if engine.process else []), *fetching]
+
+        limit = config.memory_limit_gb * GB
+        memory = Memory(Probe(limit, ours), memory_lines(config), ours)
+        engine = Engine(nursery, memory, limit)
+        library = Library(config, lambda: memory.view.sample.available + engine.held_bytes())
+        memory.look(time.monotonic())
+        app = App(leases, library, engine, memory)
+        door = Door(directory, listener, life, app, relays)
+        memory.start(engine.shed, engine.evacuate)
         nursery.start_soon(door.run)
-        nursery.start_soon(_probe, guard)
         nursery.start_soon(_signals, app)
         nursery.start_soon(_unload_when_unused, app, engine)
         ready.write("ready\n")
@@ -126,10 +137,20 @@ async def serve(
         nursery.cancel_scope.cancel()
 
 
+def memory_lines(config: Config) -> Lines:
+    """The guard's lines in bytes."""
+    lines = (config.memory_caution_gb, config.memory_critical_gb, config.memory_emergency_gb)
+    return Lines(*(line * GB for line in lines))
+
+
 class Door:
     """The listening socket and the connections that came through it."""
 
-    def __init__(self, directory: control.RunDirectory, listener: socket.socket, life: int, app: App) -> None:
+    def __init__(
+        self, directory: control.RunDirectory, listener: socket.socket, life: int, app: App, relays: dict[int, int]
+    ) -> None:
+        """`relays`: filled with the processes at the other ends, and how many connections each has."""
+        self._relays = relays
         self._directory = directory
         self._life = life
         self._app = app
@@ -169,13 +190,20 @@ class Door:
     async def _serve(self, stream: trio.SocketStream) -> None:
         try:
             peer = control.peer_uid(stream.socket)  # type: ignore[arg-type]  # trio's socket has getsockopt too
+            relay = control.peer_pid(stream.socket)  # type: ignore[arg-type]
         except OSError:
             peer = -1
         if peer != os.geteuid():
             log.warning("a connection of user %d is refused", peer)
             await stream.aclose()
             return
-        await serve_connection(stream, self._app.handle, self._app.fail)
+        self._relays[relay] = self._relays.get(relay, 0) + 1
+        try:
+            await serve_connection(stream, self._app.handle, self._app.fail)
+        finally:
+            self._relays[relay] -= 1
+            if not self._relays[relay]:
+                del self._relays[relay]
 
     def close(self) -> None:
         """Let nobody in any more; connections inside go on."""
@@ -209,12 +237,6 @@ async def _unload_when_unused(app: App, engine: Engine) -> None:
             await engine.unload()
         if time.monotonic() >= app.leases.unload_at:
             await changed.wait()
-
-
-async def _probe(guard: Guard) -> None:
-    while True:
-        guard.sample(time.monotonic())
-        await trio.sleep(PROBE_S)
 
 
 async def _signals(app: App) -> None:

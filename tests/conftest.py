@@ -7,6 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+FULL = bool(os.environ.get("CLAUDE_LOCAL_TEST_FULL"))
+"""Whether the long ones run too: `bin/test --full`."""
+
+# The same examples every time, so that a red run is the change's doing; the full run looks for new ones.
+settings.register_profile("short", deadline=None, database=None, derandomize=True)
+settings.register_profile("full", deadline=None, database=None, max_examples=2000)
+settings.load_profile("full" if FULL else "short")
 
 ROOT = Path(__file__).parent.parent
 DEMO = ROOT / "sidecar" / "engine" / "demo"

@@ -30,11 +30,43 @@ _SPECIAL = ["<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>
 _WORDS = "the quick brown fox reads a file and runs one command while {'json': [1, 2], 'text': true} waits in line"
 
 
+_LONG = {"max_position_embeddings": 32768, "original_max_position_embeddings": 32768}
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    # Every head with keys and values of its own, like Phi-3.
+    "dense": {**_LONG, "hidden_size": 512, "num_attention_heads": 2, "num_key_value_heads": 2},
+    # Two heads share one, like Llama 3 and Qwen.
+    "grouped": {**_LONG, "model_type": "llama", "num_key_value_heads": 2, "head_dim": 256},
+    # Every other layer sees only the last 512 tokens, like Gemma and gpt-oss.
+    "sliding": {
+        **_LONG,
+        "model_type": "llama",
+        "num_hidden_layers": 4,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "head_dim": 256,
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+        "sliding_window": 512,
+    },
+    # 32 kB for each token and next to no weights: a few conversations fill a small machine.
+    "heavy": {
+        **_LONG,
+        "model_type": "llama",
+        "num_hidden_layers": 4,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+    },
+}
+"""How models spend memory on what they have read: changes to make_tiny's configuration. As in real models the rows
+matter more than the passes."""
+
+
 def make_tiny(path: Path, template: str = TEMPLATES["phi3"], **changes: Any) -> Path:
     """Write a phi3-shaped model directory; `changes` go into config.json. Seeded: the same weights every time."""
+    from importlib import import_module
+
     import mlx.core as mx
     from mlx.utils import tree_flatten
-    from mlx_lm.models import phi3
     from mlx_lm.utils import save_model
 
     write_tokenizer(path, template)
@@ -56,7 +88,8 @@ def make_tiny(path: Path, template: str = TEMPLATES["phi3"], **changes: Any) -> 
         **changes,
     }
     mx.random.seed(7)
-    model = phi3.Model(phi3.ModelArgs.from_dict(config))
+    architecture = import_module(f"mlx_lm.models.{config['model_type']}")
+    model = architecture.Model(architecture.ModelArgs.from_dict(config))
     # Wider than initialised, so that the next token depends on the whole prompt; special tokens never win.
     weights = [(name, _spread(name, value)) for name, value in tree_flatten(model.parameters())]
     model.load_weights(weights)
@@ -95,7 +128,7 @@ def write_tokenizer(path: Path, template: str) -> None:
         "eos_token": "<|end|>",
         "pad_token": "<|endoftext|>",
         "clean_up_tokenization_spaces": False,
-        "model_max_length": 8192,
+        "model_max_length": 1 << 20,
         "chat_template": template,
     }
     (path / "tokenizer_config.json").write_text(json.dumps(config))

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import time
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,13 +17,16 @@ from mlx_lm.sample_utils import make_sampler
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 from msgspec.structs import astuple
 
-from sidecar.engine.prefix import Cache, nbytes
+from sidecar.engine.prefix import Cache
 from sidecar.engine.prompt import PromptBuilder
 from sidecar.engine.tools import Grammars
+from sidecar.fit import Costs, Passes, transient_limit
 from sidecar.frames import Sampling
 
 POOL_LIMIT = 1 << 30
-"""Bytes that MLX may keep in its pool of freed buffers; its own default on Metal is nearly all memory."""
+"""Most bytes that MLX may keep in its pool of freed buffers; its own default on Metal is nearly all memory."""
+POOL_SHARE = 16
+"""Part of the memory (one in so many) that it may keep where that is less."""
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +42,9 @@ class Model:
     """None when the tokenizer is not one that llguidance reads: calls are then parsed but not enforced."""
     vocabulary: int
     """Width of the logits, which may exceed the tokenizer's."""
-    bytes_per_token: int
+    costs: Costs
+    pace: float
+    """Prompt tokens read in a second, to begin with."""
     defaults: Sampling
     """Used where a request names no value of its own."""
 
@@ -59,20 +65,24 @@ class Model:
 _sampler = lru_cache(maxsize=64)(lambda temperature, top_p, top_k: make_sampler(temperature, top_p=top_p, top_k=top_k))
 
 
-def load(path: Path) -> Model:
-    """Load from a directory on disk; raises what mlx-lm raises for files that are missing or broken."""
-    mx.set_cache_limit(POOL_LIMIT)
+def load(path: Path, memory: int) -> Model:
+    """Load from a directory on disk; raises what mlx-lm raises for files that are missing or broken.
+
+    `memory`: the most bytes that there could be on this machine.
+    """
+    mx.set_cache_limit(min(POOL_LIMIT, memory // POOL_SHARE))
     mx.random.seed(int.from_bytes(os.urandom(4)))
     weights, tokenizer = mlx_lm.load(str(path))
     mx.eval(weights.parameters())
-    vocabulary, bytes_per_token = _measure(weights)
+    vocabulary, costs, pace = measure(weights)
+    log.info("costs: %s", costs)
     try:
         grammars = Grammars(from_tokenizer(tokenizer._tokenizer, vocabulary, sorted(tokenizer.eos_token_ids)))
     except ValueError as error:
         log.warning("tool calls are not enforced, since llguidance cannot read this tokenizer: %s", error)
         grammars = None
     return Model(
-        weights, tokenizer, PromptBuilder(tokenizer), grammars, vocabulary, bytes_per_token, recommended_sampling(path)
+        weights, tokenizer, PromptBuilder(tokenizer), grammars, vocabulary, costs, pace, recommended_sampling(path)
     )
 
 
@@ -90,14 +100,45 @@ def recommended_sampling(path: Path) -> Sampling:
     return Sampling(*(config.get(key, plain) for key, plain in (("temperature", 1.0), ("top_p", 1.0), ("top_k", 0))))
 
 
-def _measure(weights: Any) -> tuple[int, int]:
-    """Run a few tokens through: the logits' width, and what a further token adds to the caches.
+def measure(weights: Any) -> tuple[int, Costs, float]:
+    """Run a few hundred tokens through: the logits' width, what a request takes, and tokens read in a second.
 
-    Sturdier than reading configurations, whose keys differ from model to model. Caches grow in steps of 256 tokens.
+    Sturdier than reading configurations, whose keys differ from model to model.
     """
+    held = mx.get_active_memory()
     cache = make_prompt_cache(weights)
-    logits = weights(mx.zeros((1, 256), dtype=mx.int32), cache=cache)
-    mx.eval(logits, [layer.state for layer in cache])
-    before = nbytes(cache)
-    mx.eval(weights(mx.zeros((1, 256), dtype=mx.int32), cache=cache), [layer.state for layer in cache])
-    return logits.shape[-1], (nbytes(cache) - before) // 256
+    read, pace, taken = 0, 0.0, list[tuple[int, int]]()
+    for tokens in (128, 384, 1024):
+        if tokens == 1024 and pace < 2 * tokens:
+            break  # it would sharpen the figures, but not be over in half a second
+        began = time.perf_counter()
+        taken.append((tokens, _pass_bytes(weights, cache, tokens)))
+        pace = tokens / (time.perf_counter() - began)
+    mx.reset_peak_memory()
+    logits = weights(mx.zeros((1, 1), dtype=mx.int32), cache=cache)
+    mx.eval(mx.argmax(logits - mx.logsumexp(logits, axis=-1, keepdims=True)), [layer.state for layer in cache])
+    step = mx.get_peak_memory() - mx.get_active_memory()
+    layers = [each for layer in cache for each in getattr(layer, "caches", [layer])]
+    per_token, whole, fixed, rolling = 0, 0, 0, dict[int, int]()
+    for layer in layers:
+        if not isinstance(keys := getattr(layer, "keys", None), mx.array):
+            fixed += layer.nbytes  # a recurrent layer's state
+        elif window := getattr(layer, "max_size", None) or getattr(layer, "chunk_size", None):
+            rolling[window] = rolling.get(window, 0) + layer.nbytes // keys.shape[2]
+        else:
+            per_token += layer.nbytes // keys.shape[2]
+            whole = max(whole, layer.nbytes // keys.shape[2])
+    costs = Costs(per_token, tuple(sorted(rolling.items())), fixed, Passes(), whole, step, transient_limit(held))
+    for tokens, size in taken:
+        read += tokens
+        costs = costs.seen(tokens, read, size)
+    return logits.shape[-1], costs, pace
+
+
+def _pass_bytes(weights: Any, cache: Cache, tokens: int) -> int:
+    """What one pass over so many tokens takes beside the caches, whichever are larger, before or after."""
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    weights(mx.zeros((1, tokens), dtype=mx.int32), cache=cache)
+    mx.eval([layer.state for layer in cache])
+    return mx.get_peak_memory() - max(before, mx.get_active_memory())

@@ -9,7 +9,7 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from mlx_lm.models.cache import can_trim_prompt_cache, trim_prompt_cache
+from mlx_lm.models.cache import KVCache, can_trim_prompt_cache, trim_prompt_cache
 from numpy.typing import NDArray
 
 Cache = list[Any]
@@ -40,18 +40,16 @@ class PrefixCache:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def match(self, tokens: list[int]) -> int:
+        """How many leading tokens `find` would find."""
+        return self._best(tokens)[1]
+
     def find(self, tokens: list[int]) -> tuple[Cache | None, int]:
         """The longest cached prefix of `tokens`: a cache that the caller owns, and how many tokens it holds.
 
         At most all tokens but the last, which must run through the model to give the first logits.
         """
-        wanted = np.asarray(tokens[:-1], dtype=np.int32)
-        best, length = None, 0
-        for entry in reversed(self._entries):
-            common = _common(entry.tokens, wanted)
-            usable = common if entry.trimmable or common == len(entry.tokens) else 0
-            if usable > length:
-                best, length = entry, usable
+        best, length = self._best(tokens)
         if best is None:
             return None, 0
         self._entries.remove(best)
@@ -59,14 +57,28 @@ class PrefixCache:
         cache = copy.deepcopy(best.cache)
         if length < len(best.tokens):
             trim_prompt_cache(cache, len(best.tokens) - length)
+            for layer in cache:
+                if type(layer) is KVCache:  # trimming moves only a mark: the first write would copy the whole entry
+                    layer.keys = layer.keys[..., :length, :]
+                    layer.values = layer.values[..., :length, :]
         return cache, length
+
+    def _best(self, tokens: list[int]) -> tuple[_Entry | None, int]:
+        wanted = np.asarray(tokens[:-1], dtype=np.int32)
+        best, length = None, 0
+        for entry in reversed(self._entries):
+            common = _common(entry.tokens, wanted)
+            usable = common if entry.trimmable or common == len(entry.tokens) else 0
+            if usable > length:
+                best, length = entry, usable
+        return best, length
 
     def add(self, tokens: list[int], cache: Cache) -> None:
         """Keep `cache`, which holds exactly `tokens` and is not used otherwise any more.
 
-        Evaluated at once: caches taken out of a batch are lazy views that would pin the whole batch.
+        Evaluated at once: caches taken out of a batch are lazy views that would pin the whole batch. What it replaces
+        goes first, so that three copies of a row are never in memory.
         """
-        mx.eval([layer.state for layer in cache if not layer.empty()])
         entry = _Entry(np.asarray(tokens, dtype=np.int32), cache)
         kept = []
         for other in self._entries:
@@ -75,7 +87,9 @@ class PrefixCache:
                 entry = other  # an older entry holds all of it
             elif not (common == len(other.tokens) and (entry.trimmable or common == len(entry.tokens))):
                 kept.append(other)
-        self._entries = [*kept, entry]
+        self._entries = kept
+        mx.eval([layer.state for layer in entry.cache if not layer.empty()])
+        self._entries.append(entry)
         self.shed(self.budget)
 
     def shed(self, budget: int) -> None:

@@ -5,10 +5,11 @@ our own loop, since its chunks would freeze every stream for seconds.
 """
 
 import copy
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import mlx.core as mx
 from mlx_lm.generate import BatchGenerator, StopSequences
@@ -16,18 +17,23 @@ from mlx_lm.generate import BatchGenerator, StopSequences
 from sidecar.engine.model import Model
 from sidecar.engine.prefix import Cache, PrefixCache
 from sidecar.engine.tools import AnswerParser, GrammarProcessor
+from sidecar.fit import CHUNK, GB, REPLY, STEP, Costs, Demand, Verdict, admit, longest_prompt, peak
 from sidecar.frames import Failed, Finished, Frame, Generate, Progress, Started
+
+log = logging.getLogger(__name__)
 
 MAX_ROWS = 16
 """Streams decoded at once; more wait. Batch memory is rows times the longest row."""
 MAX_READING = 4
 """Prompts being read at once: each holds a cache of its own."""
-CHUNK = 2048
-"""Prompt tokens in one forward pass when nobody waits for it; larger gains nothing."""
 CHECKPOINT = 4096
 """Tokens between two checkpoints of a cache that cannot be trimmed: what a prompt that parts in between reads again."""
 SLICE_S, ALONE_S = 0.15, 1.0
 """Seconds that a piece of a prompt may take: beside streams (their longest gap), alone (how late a cancel is seen)."""
+MEASURED = 256
+"""Prompt tokens from which on a pass says what passes take: smaller ones measure fixed costs."""
+ASK_S = 0.5
+"""Between two looks at memory for a request that must wait, unless a stream ends before."""
 DECODES_PER_SLICE = 4
 """Decode steps between two slices: with 4 a stream's median gap stays undisturbed, with 1 it is the slice's length."""
 
@@ -50,6 +56,10 @@ class Stream:
     cache: Cache | None = None
     read: int = 0
     cached: int = 0
+    chunk: int = CHUNK
+    """The most tokens to read at once: what its memory was predicted with."""
+    keep: bool = True
+    """Whether its row may stay as a prefix while it decodes."""
 
     @property
     def unread(self) -> int:
@@ -59,6 +69,15 @@ class Stream:
     @property
     def output_tokens(self) -> int:
         return len(self.tokens) - self.prompt_length
+
+    def demand(self, costs: Costs, read: int) -> Demand:
+        """What it needs once `read` tokens of its prompt are read; all of them when it decodes."""
+        reply = min(self.max_tokens, max(REPLY, self.output_tokens + STEP))
+        cuts: tuple[int, ...] = ()
+        if not costs.trims(self.prompt_length + self.max_tokens):
+            regular = range(CHECKPOINT, self.prompt_length, CHECKPOINT)
+            cuts = tuple(sorted({*regular, *(cut for cut in self.boundaries if cut < self.prompt_length)}))
+        return Demand(self.prompt_length, reply, read, cuts, self.chunk)
 
 
 @dataclass(slots=True)
@@ -92,6 +111,13 @@ def plan(unread: list[int], decoding: bool, rate: float) -> Plan:
     return Plan(reader, min(unread[reader], size), DECODES_PER_SLICE if decoding else 0)
 
 
+class Room(NamedTuple):
+    """Bytes that the engine may still take now, and the most that it could ever hold."""
+
+    free: int
+    ceiling: int
+
+
 @dataclass(eq=False)
 class Scheduler:
     """All streams of one model. Every method is called on the engine's one mlx thread."""
@@ -100,13 +126,21 @@ class Scheduler:
     context_window: int
     prefixes: PrefixCache
     send: Callable[[Frame], None]
+    room: Callable[[], Room]
     waiting: list[Stream] = field(default_factory=list)
     reading: list[Stream] = field(default_factory=list)
     decoding: dict[int, Stream] = field(default_factory=dict)
     output_tokens: int = 0
 
     def __post_init__(self) -> None:
-        self._pace = Pace()
+        self._pace = Pace(self.model.pace)
+        self._costs = self.model.costs
+        self._weights = mx.get_active_memory()
+        self._ask_at, self._ended = 0.0, 0
+        self.predicted = 0
+        """Bytes that the engine was expected to hold at most, when a request was last let in."""
+        self.peak = 0
+        """The most that it held before the present pass: each pass is measured by itself."""
         self._batch = BatchGenerator(
             self.model.weights, completion_batch_size=MAX_ROWS, prefill_batch_size=MAX_ROWS, prefill_step_size=CHUNK
         )
@@ -156,17 +190,78 @@ class Scheduler:
                 self.prefixes.add(stream.tokens[: stream.read], stream.cache)
         for row in [row for row, stream in self.decoding.items() if stream.id == request]:
             self._retire(row)
+        mx.clear_cache()
+        self._ask_at = 0.0
 
     def step(self) -> None:
         """One slice of reading and a few decode steps. After an exception the process must end."""
-        while self.waiting and len(self.reading) < MAX_READING and len(self.reading) + len(self.decoding) < MAX_ROWS:
-            self._begin(self.waiting.pop(0))
+        ended = self._ended
+        self._begin_waiting()
         todo = plan([stream.unread for stream in self.reading], bool(self.decoding), self._pace.rate)
         if todo.reader is not None:
             self._read(self.reading[todo.reader], todo.tokens)
         for _ in range(todo.decodes):
             if self.decoding:
                 self._decode()
+        if self._ended != ended:
+            mx.clear_cache()
+            self._ask_at = 0.0
+
+    def _begin_waiting(self) -> None:
+        while self.waiting and len(self.reading) < MAX_READING and len(self.reading) + len(self.decoding) < MAX_ROWS:
+            if time.monotonic() < self._ask_at:
+                return
+            stream = self.waiting[0]
+            verdict = self._ask(stream)
+            if verdict.act == "wait":
+                self._ask_at = time.monotonic() + ASK_S
+                return
+            self.waiting.pop(0)
+            if verdict.act == "begin":
+                self.prefixes.shed(self.prefixes.nbytes - verdict.evict)
+                stream.keep = verdict.keep
+                self._begin(stream)
+            else:
+                self._refuse(stream, verdict)
+
+    def _ask(self, stream: Stream) -> Verdict:
+        """Whether memory allows the request; by prediction, so that nothing has been taken yet when it does not."""
+        mx.clear_cache()  # what the pool holds is free as well
+        costs, room, held = self._costs, self.room(), mx.get_active_memory()
+        running = [each.demand(costs, each.read) for each in self.reading]
+        running += [each.demand(costs, each.prompt_length) for each in self.decoding.values()]
+        stream.chunk = plan([stream.prompt_length], False, self._pace.rate).tokens
+        new = stream.demand(costs, self.prefixes.match(stream.tokens))
+        kept, limit = self.prefixes.nbytes, self.prefixes.budget
+        verdict = admit(costs, new, running, self._weights, kept, limit, held + room.free, room.ceiling)
+        streams = [*running, new]
+        kept -= verdict.evict
+        most = peak(costs, streams, kept, limit) if verdict.keep else kept + peak(costs, streams, 0, 0)
+        self.predicted = self._weights + most
+        return verdict
+
+    def _refuse(self, stream: Stream, verdict: Verdict) -> None:
+        room = self.room()
+        if verdict.act == "never":
+            most = longest_prompt(self._costs, self._weights, room.ceiling, self.context_window)
+            log.info("request %d would need %.2f GB of at most %.2f", stream.id, verdict.need / GB, room.ceiling / GB)
+            self.send(Failed(stream.id, "too_long", f"{stream.prompt_length} {most}"))
+            return
+        free = mx.get_active_memory() - self._weights + room.free
+        self.send(
+            Failed(
+                stream.id,
+                "overloaded",
+                f"this request would take {(verdict.need - self._weights) / GB:.1f} GB of memory beside the model, and "
+                f"{max(0, free) / GB:.1f} GB can be had: close something, or send less, and try again",
+            )
+        )
+
+    def shed(self, wanted: int) -> None:
+        """Give back so many bytes if they are there: freed buffers first, then prefixes, least recently used first."""
+        wanted -= mx.get_cache_memory()
+        mx.clear_cache()
+        self.prefixes.shed(self.prefixes.nbytes - max(0, wanted))
 
     def _begin(self, stream: Stream) -> None:
         cache, stream.cached = self.prefixes.find(stream.tokens)
@@ -178,16 +273,23 @@ class Scheduler:
     def _read(self, stream: Stream, tokens: int) -> None:
         assert stream.cache is not None
         if tokens:
-            tokens = self._up_to_checkpoint(stream, tokens)
+            tokens = self._up_to_checkpoint(stream, min(tokens, stream.chunk, self._costs.chunk(stream.read)))
+            mx.clear_cache()
+            self.peak = max(self.peak, mx.get_peak_memory())
+            mx.reset_peak_memory()
+            before = mx.get_active_memory()
             began = time.perf_counter()
             with mx.stream(self._batch.stream):
                 self.model.weights(mx.array([stream.tokens[stream.read : stream.read + tokens]]), cache=stream.cache)
                 mx.eval([layer.state for layer in stream.cache])
+            taken = mx.get_peak_memory() - max(before, mx.get_active_memory())
             mx.clear_cache()
+            if tokens >= MEASURED:
+                self._costs = self._costs.seen(tokens, stream.read + tokens, taken)
             self._pace.observe(tokens, time.perf_counter() - began)
             stream.read += tokens
             self.send(Progress(stream.id, stream.read))
-            if self._is_checkpoint(stream.read, stream) and not self._stays_trimmable(stream):
+            if stream.keep and self._is_checkpoint(stream.read, stream) and not self._stays_trimmable(stream):
                 self.prefixes.add(stream.tokens[: stream.read], self._copy(stream.cache))
         if stream.unread == 0:
             self._start_decoding(stream)
@@ -230,7 +332,7 @@ class Scheduler:
             )
             self.decoding[row] = stream
         stream.cache = None
-        if prefix and cache:
+        if prefix and cache and stream.keep:
             self.prefixes.add(prefix, cache)
 
     def _decode(self) -> None:
@@ -270,6 +372,7 @@ class Scheduler:
             self.prefixes.add(list(tokens), cache)
 
     def _finish(self, stream: Stream, reason: Literal["end", "length", "stop", "window", "tool"]) -> None:
+        self._ended += 1
         self.send(
             Finished(
                 stream.id,

@@ -13,13 +13,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import mlx.core as mx
+import psutil
 
 from sidecar.engine import model as models
 from sidecar.engine.prefix import PrefixCache
-from sidecar.engine.scheduler import Scheduler
+from sidecar.engine.scheduler import Room, Scheduler
+from sidecar.fit import ENGINE_BYTES
 from sidecar.frames import (
     Cancel,
     Count,
@@ -32,10 +35,13 @@ from sidecar.frames import (
     Heartbeat,
     Load,
     Ready,
+    Shed,
     Stop,
     ToEngine,
     encode,
 )
+from sidecar.guard import Sample
+from sidecar.probe import Probe
 
 log = logging.getLogger(__name__)
 
@@ -84,16 +90,20 @@ class Worker:
                 scheduler.cancel(frame.id)
             case Drop():
                 scheduler.prefixes.shed(0)
+            case Shed(bytes=wanted):
+                scheduler.shed(wanted)
 
     def _load(self, load: Load) -> None:
+        probe = Probe(load.limit_bytes, ours=lambda: (os.getpid(), os.getppid()))
         try:
-            model = models.load(Path(load.path))
+            model = models.load(Path(load.path), probe().total)
         except Exception as error:  # mlx-lm raises anything for a broken directory
             log.exception("cannot load %s", load.path)
             self._send(Failed(0, "invalid", f"{type(error).__name__}: {error}"))
             return
-        self._scheduler = Scheduler(model, load.context, PrefixCache(load.cache_bytes), self._send)
-        self._send(Ready(load.name, load.context, model.bytes_per_token))
+        prefixes, room = PrefixCache(load.cache_bytes), partial(look, probe, load.reserve_bytes)
+        self._scheduler = Scheduler(model, load.context, prefixes, self._send, room)
+        self._send(Ready(load.name, load.context, model.costs.per_token))
 
     def _timed(self, act: Callable[[], None]) -> None:
         self._step_began = time.monotonic()
@@ -124,6 +134,8 @@ class Worker:
                     active_bytes=mx.get_active_memory(),
                     cache_bytes=scheduler.prefixes.nbytes if scheduler else 0,
                     output_tokens=scheduler.output_tokens if scheduler else 0,
+                    pool_bytes=mx.get_cache_memory(),
+                    peak_bytes=max(mx.get_peak_memory(), scheduler.peak if scheduler else 0),
                 )
             )
             time.sleep(1.0)
@@ -134,6 +146,16 @@ class Worker:
                 self._connection.sendall(encode(frame))
             except OSError:
                 os._exit(0)
+
+
+def look(probe: Callable[[], Sample], reserve: float) -> Room:
+    """What may still be taken. Where nothing can be seen, all of it: not knowing is not being low."""
+    try:
+        sample = probe()
+    except (OSError, ValueError, psutil.Error):
+        log.exception("the memory probe fails; requests are let in unseen")
+        return Room(1 << 62, 1 << 62)
+    return Room(int(sample.available - reserve), int(sample.total - reserve - ENGINE_BYTES))
 
 
 def main() -> None:

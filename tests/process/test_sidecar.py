@@ -239,7 +239,7 @@ def test_a_killed_engine_is_replaced_by_the_next_request(real: Sidecar) -> None:
     lease.until("ready")
     engine = real.status()["engine"]["pid"]
     os.kill(engine, signal.SIGKILL)
-    wait_until(lambda: real.status()["engine"]["state"] == "absent")
+    wait_until(lambda: real.status()["engine"]["state"] == "dead")
     assert real.message()[0] == 200
     assert real.status()["engine"]["pid"] != engine
 

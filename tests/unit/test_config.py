@@ -39,6 +39,9 @@ def test_switches_take_the_usual_words(tmp_path: Path, raw: str, value: bool) ->
         (None, {"CLAUDE_LOCAL_CONTEXT": "1.5"}, "whole number"),
         (None, {"CLAUDE_LOCAL_LOG_LEVEL": "verbose"}, "none of debug"),
         (None, {"CLAUDE_LOCAL_NO_INSTALL": "perhaps"}, "neither true nor false"),
+        (None, {"CLAUDE_LOCAL_MEMORY_CRITICAL_GB": "3"}, "must fall in this order"),
+        (None, {"CLAUDE_LOCAL_MEMORY_CAUTION_GB": "never"}, "must fall in this order"),
+        ("memory_emergency_gb = 1.5", {}, "must fall in this order"),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, toml: str | None, variables: dict[str, str], says: str) -> None:

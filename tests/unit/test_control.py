@@ -74,6 +74,7 @@ def test_the_kernel_says_who_the_peer_is() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         assert control.peer_uid(ours) == os.geteuid()
+        assert control.peer_pid(ours) == os.getpid()
 
 
 def test_on_macos_the_uid_is_read_from_xucred() -> None:
@@ -83,3 +84,12 @@ def test_on_macos_the_uid_is_read_from_xucred() -> None:
             return (0).to_bytes(4, "little") + (501).to_bytes(4, "little") + bytes(68)
 
     assert control.peer_uid(Stub(), platform="darwin") == 501  # type: ignore[arg-type]
+
+
+def test_on_macos_the_peers_pid_has_an_option_of_its_own() -> None:
+    class Stub:
+        def getsockopt(self, level: int, option: int) -> int:
+            assert (level, option) == (0, 2)
+            return 4711
+
+    assert control.peer_pid(Stub(), platform="darwin") == 4711  # type: ignore[arg-type]

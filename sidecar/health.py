@@ -1,0 +1,45 @@
+"""What /health and status say. Pure: from what is known to what is shown."""
+
+from typing import Any
+
+from sidecar.engine_client import State
+from sidecar.frames import Heartbeat
+from sidecar.guard import GB
+from sidecar.memory import View
+
+BROKEN: tuple[State, ...] = ("stuck", "dead", "failed")
+KEPT_OUT: tuple[State, ...] = ("refused", "evacuated")
+
+
+def health(state: State, view: View, leaving: bool) -> dict[str, Any]:
+    """Healthy means that a token was produced lately or could be: never over a dead engine or without memory."""
+    accepting = view.accepting and not leaving and state not in KEPT_OUT
+    return {
+        "status": "unhealthy" if state in BROKEN else "healthy" if accepting else "degraded",
+        "memory": memory(view, accepting),
+        "engine": {"state": state},
+    }
+
+
+def memory(view: View, accepting: bool) -> dict[str, Any]:
+    """The level, as words and figures."""
+    return {
+        "status": view.level.label,
+        "available_gb": f"{view.sample.available / GB:.2f}",
+        "accepting_requests": accepting,
+        "used_gb": f"{view.sample.footprint / GB:.2f}",
+    }
+
+
+def memory_in_full(view: View, beat: Heartbeat | None, refused: int) -> dict[str, Any]:
+    """The same with what the engine holds, and what has been done for want of memory since the start."""
+    return {
+        **memory(view, view.accepting),
+        "engine_gb": round(beat.active_bytes / GB, 3) if beat else 0.0,
+        "prefix_cache_gb": round(beat.cache_bytes / GB, 3) if beat else 0.0,
+        "pool_gb": round(beat.pool_bytes / GB, 3) if beat else 0.0,
+        "peak_gb": round(beat.peak_bytes / GB, 3) if beat else 0.0,
+        "shed": view.sheds,
+        "refused": refused,
+        "evacuated": view.evacuations,
+    }
