@@ -54,6 +54,9 @@ BACKOFF_S, LONGEST_BACKOFF_S, CALM_S = 5.0, 300.0, 600.0
 """After an evacuation: the first wait until the model may come back, the longest one (each is twice the last), and
 how long after one all is forgotten."""
 
+MALLOC = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "262144", "MALLOC_TRIM_THRESHOLD_": "262144"}
+"""glibc gives freed memory back to the machine: without these it keeps the holes between what is still used."""
+
 log = logging.getLogger(__name__)
 
 State = Literal["absent", "loading", "ready", "stuck", "dead", "failed", "refused", "evacuated"]
@@ -406,6 +409,8 @@ def environment(platform: str = sys.platform) -> dict[str, str]:
     MLX's CPU build for Linux carries a reference BLAS; OpenBLAS reads prompts 4 to 6 times faster.
     """
     inherited = dict(os.environ)
+    if platform == "linux":
+        inherited = MALLOC | inherited
     if platform == "linux" and "LD_PRELOAD" not in inherited:
         for library in sorted(Path("/usr/lib").glob("*-linux-gnu/libopenblas.so.0")):
             inherited["LD_PRELOAD"] = str(library)

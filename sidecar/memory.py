@@ -15,7 +15,7 @@ from sidecar.probe import largest
 
 SHED_S = 2.0
 """Between two rounds of shedding: the engine needs a step's time, and the next look must see what the last one gave."""
-LARGEST_S = 10.0
+LARGEST_S = 30.0
 """How old the list of what could be closed may be."""
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ class View:
     sample: Sample
     level: Level = Level.SAFE
     largest: tuple[tuple[str, int], ...] = ()
-    """Others' programs that hold most, as (name, bytes): known from Critical on."""
+    """Others' programs that hold most, as (name, bytes): known from Caution on."""
     sheds: int = 0
     evacuations: int = 0
 
@@ -111,8 +111,8 @@ class Memory:
             self.view = replace(view, sheds=view.sheds + 1)
 
     def list_largest(self, now: float) -> None:
-        """Find what the user could close, where that is about to be asked for."""
-        if not self.view.accepting and now - self._listed_at >= LARGEST_S:
+        """Find what the user could close, before that is asked for."""
+        if self.view.level > Level.SAFE and now - self._listed_at >= LARGEST_S:
             self._listed_at = now
             self.view = replace(self.view, largest=tuple(largest(self._ours())))
 

@@ -114,10 +114,11 @@ def measure(weights: Any) -> tuple[int, Costs, float]:
         began = time.perf_counter()
         taken.append((tokens, _pass_bytes(weights, cache, tokens)))
         pace = tokens / (time.perf_counter() - began)
+    before = mx.get_active_memory()
     mx.reset_peak_memory()
     logits = weights(mx.zeros((1, 1), dtype=mx.int32), cache=cache)
     mx.eval(mx.argmax(logits - mx.logsumexp(logits, axis=-1, keepdims=True)), [layer.state for layer in cache])
-    step = mx.get_peak_memory() - mx.get_active_memory()
+    step = mx.get_peak_memory() - max(before, mx.get_active_memory())
     layers = [each for layer in cache for each in getattr(layer, "caches", [layer])]
     per_token, whole, fixed, rolling = 0, 0, 0, dict[int, int]()
     for layer in layers:

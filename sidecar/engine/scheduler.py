@@ -32,6 +32,9 @@ SLICE_S, ALONE_S = 0.15, 1.0
 """Seconds that a piece of a prompt may take: beside streams (their longest gap), alone (how late a cancel is seen)."""
 MEASURED = 256
 """Prompt tokens from which on a pass says what passes take: smaller ones measure fixed costs."""
+SLACK = 1.25
+"""How much more than expected a pass may take before it has to wait: without it no pass could show that it needs more,
+and the expectation would sink until every pass waits."""
 ASK_S = 0.5
 """Between two looks at memory for a request that must wait, unless a stream ends before."""
 DECODES_PER_SLICE = 4
@@ -136,6 +139,8 @@ class Scheduler:
         self._pace = Pace(self.model.pace)
         self._costs = self.model.costs
         self._weights = mx.get_active_memory()
+        self._memory_limit = mx.set_memory_limit(1 << 40)
+        mx.set_memory_limit(self._memory_limit)
         self._ask_at, self._ended = 0.0, 0
         self.predicted = 0
         """Bytes that the engine was expected to hold at most, when a request was last let in."""
@@ -278,10 +283,12 @@ class Scheduler:
             self.peak = max(self.peak, mx.get_peak_memory())
             mx.reset_peak_memory()
             before = mx.get_active_memory()
+            self._hold_to(before, stream, tokens)
             began = time.perf_counter()
             with mx.stream(self._batch.stream):
                 self.model.weights(mx.array([stream.tokens[stream.read : stream.read + tokens]]), cache=stream.cache)
                 mx.eval([layer.state for layer in stream.cache])
+            mx.set_memory_limit(self._memory_limit)
             taken = mx.get_peak_memory() - max(before, mx.get_active_memory())
             mx.clear_cache()
             if tokens >= MEASURED:
@@ -293,6 +300,15 @@ class Scheduler:
                 self.prefixes.add(stream.tokens[: stream.read], self._copy(stream.cache))
         if stream.unread == 0:
             self._start_decoding(stream)
+
+    def _hold_to(self, before: int, stream: Stream, tokens: int) -> None:
+        """Have MLX wait for its own threads before it takes more than a pass is expected to.
+
+        It would otherwise allocate ahead of them, on a busy machine twice as much as the pass needs.
+        """
+        costs, end = self._costs, stream.read + tokens
+        grown = max(0, costs.row(end, tokens) - costs.row(stream.read))
+        mx.set_memory_limit(int(before + grown + SLACK * costs.transient(tokens, end)))
 
     @staticmethod
     def _is_checkpoint(position: int, stream: Stream) -> bool:

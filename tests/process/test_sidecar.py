@@ -103,12 +103,12 @@ class Sidecar:
         self.opened.append(lease)
         return lease
 
-    def begin(self, max_tokens: int, stream: bool = False) -> UnixConnection:
+    def begin(self, max_tokens: int, stream: bool = False, **fields: Any) -> UnixConnection:
         """Send a request and leave its answer to the test."""
         connection = UnixConnection(self.socket)
         self.opened.append(connection)
         words = [{"role": "user", "content": "hi"}]
-        body = {"model": self.model, "max_tokens": max_tokens, "stream": stream, "messages": words}
+        body = {"model": self.model, "max_tokens": max_tokens, "stream": stream, "messages": words, **fields}
         connection.request("POST", "/v1/messages", json.dumps(body), {"authorization": f"Bearer {TOKEN}"})
         return connection
 
