@@ -35,6 +35,7 @@ from sidecar.frames import (
     Stop,
     encode,
 )
+from sidecar.guard import Level
 from sidecar.library import LocalModel
 from sidecar.memory import Memory
 
@@ -172,16 +173,23 @@ class Engine:
             return
         available = view.sample.available + self.held_bytes()
         wait = self._backoff.until - time.monotonic()
-        reason = (
-            load_refusal(model.name, model.files.weights_bytes, available, view.lines.caution, view.advice)
-            or view.refusal()
-        )
+        reason = load_refusal(model.name, model.files.weights_bytes, available, view.lines.caution, view.advice)
+        if view.level is Level.EMERGENCY or view.sample.available < view.lines.acceptance:
+            reason = reason or view.refusal()  # else only the hold is left: it may load while requests still wait
         if reason is None and wait > 0:
             reason = "memory ran out a moment ago: the model comes back by itself when there is room"
         if reason is not None:
             retry_after = max(RETRY_S, wait)
             self._refused_until = time.monotonic() + retry_after
             raise Unavailable(reason, retry_after=round(retry_after))
+
+    async def bring_back(self) -> None:
+        """Load an evacuated model again if there is room by now."""
+        process = self._process
+        if process is not None and process.gone and process.epitaph:
+            with suppress(Unavailable):
+                async with self.use(process.model):
+                    pass
 
     async def unload(self) -> None:
         """Give the memory back, unless somebody is using the model right now."""

@@ -47,6 +47,8 @@ class View:
         """Why nothing new may begin now; None when it may."""
         if self.accepting:
             return None
+        if self.sample.available >= self.lines.acceptance:
+            return "memory was low a moment ago: new requests begin again in some seconds"
         return (
             f"only {self.sample.available / GB:.1f} GB of memory are free, and new requests begin again "
             f"above {self.lines.acceptance / GB:.1f} GB: {self.advice}"

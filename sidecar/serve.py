@@ -31,6 +31,8 @@ LOCK_WAIT_S = 20.0
 DRAIN_S = 600.0
 """How long running requests may go on after a stop."""
 SOCKET_CHECK_S = 30.0
+BRING_BACK_S = 1.0
+"""Between two attempts to load a model again that was given up for want of memory."""
 
 log = logging.getLogger(__name__)
 
@@ -123,6 +125,7 @@ async def serve(
         nursery.start_soon(door.run)
         nursery.start_soon(_signals, app)
         nursery.start_soon(_unload_when_unused, app, engine)
+        nursery.start_soon(_bring_back, app, engine)
         ready.write("ready\n")
         ready.close()
         log.info("sidecar %d serves at %s", os.getpid(), directory.socket)
@@ -237,6 +240,14 @@ async def _unload_when_unused(app: App, engine: Engine) -> None:
             await engine.unload()
         if time.monotonic() >= app.leases.unload_at:
             await changed.wait()
+
+
+async def _bring_back(app: App, engine: Engine) -> None:
+    """After an evacuation, for terminals that are still open: their next request should not have to wait for it."""
+    while True:
+        await trio.sleep(BRING_BACK_S)
+        if any(lease.request.strong for lease in app.leases):
+            await engine.bring_back()
 
 
 async def _signals(app: App) -> None:

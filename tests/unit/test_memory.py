@@ -95,6 +95,7 @@ def test_a_refusal_has_the_figures_and_what_to_close() -> None:
     )
     assert "close something and try again" in str(view(Level.EMERGENCY, 0.1).refusal())
     assert view(Level.CAUTION, 1.5).refusal() is None
+    assert "begin again in some seconds" in str(view(Level.CRITICAL, 8).refusal())
 
 
 def test_what_is_missing_is_counted_to_where_caution_ends() -> None:
