@@ -126,8 +126,10 @@ def _model(model: dict[str, Any]) -> str:
 
 def _memory(memory: dict[str, Any]) -> list[str]:
     parts = [str(memory["status"])] if memory.get("status") else []
-    names = (("available_gb", "available"), ("engine_gb", "used by the engine"))
-    return parts + [f"{memory[key]} GB {text}" for key, text in names if memory.get(key) is not None]
+    names = (("available_gb", "available"), ("used_gb", "used by claude-local"), ("engine_gb", "of it by the engine"))
+    parts += [f"{memory[key]} GB {text}" for key, text in names if memory.get(key) is not None]
+    acts = (("shed", "times caches given back"), ("refused", "requests refused"), ("evacuated", "times model given up"))
+    return parts + [f"{memory[key]} {text}" for key, text in acts if memory.get(key)]
 
 
 def _lease(lease: dict[str, Any]) -> str:

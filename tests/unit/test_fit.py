@@ -88,7 +88,7 @@ def test_a_model_is_loaded_only_if_it_leaves_the_caution_line_free() -> None:
     assert refusal(4.28, 8) is None
     text = refusal(4.28, 6)
     assert text is not None
-    assert "big takes 4.6 GB, but only 6.0 GB of memory are free, of which 2.0 GB stay free" in text
+    assert "big takes 4.5 GB, but only 6.0 GB of memory are free, of which 2.0 GB stay free" in text
     assert "close something" in text and "CLAUDE_LOCAL_MODEL=qwen3-4b fits" in text
 
 
