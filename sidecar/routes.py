@@ -245,7 +245,7 @@ class App:
 
     async def _messages(self, connection: Connection, request: Request, request_id: str) -> None:
         lease = self._authenticate(request)
-        parsed = api.parse_messages(request.body)
+        parsed = api.parse_messages(request.body, request.headers.get("anthropic-version", ""))
         todo = Generate(
             id=0,
             conversation=api.conversation(parsed),
@@ -254,6 +254,7 @@ class App:
             stop=api.stop_sequences(parsed),
             forced=api.forced_tools(parsed),
             parallel=api.parallel_calls(parsed),
+            thinking_budget=api.thinking_budget(parsed),
             session=request.headers.get("x-claude-code-session-id", lease.request.token_sha256),
         )
         if not self._guard.accepting:
@@ -261,7 +262,12 @@ class App:
                 f"only {self._guard.available / GB:.1f} GB of memory are free: close something and try again",
                 retry_after=10,
             )
-        reply = Reply(f"msg_{secrets.token_hex(12)}", parsed.model, lambda: f"toolu_{secrets.token_hex(12)}")
+        reply = Reply(
+            f"msg_{secrets.token_hex(12)}",
+            parsed.model,
+            lambda: f"toolu_{secrets.token_hex(12)}",
+            api.shows_thinking(parsed),
+        )
         answer = Answer(connection, reply, request_id, stream=bool(parsed.stream))
         name = _model_name(parsed.model, lease)
         with self._use():

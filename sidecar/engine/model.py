@@ -16,9 +16,9 @@ from mlx_lm.sample_utils import make_sampler
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 from msgspec.structs import astuple
 
+from sidecar.engine.grammar import Grammars
 from sidecar.engine.prefix import Cache, nbytes
 from sidecar.engine.prompt import PromptBuilder
-from sidecar.engine.tools import Grammars
 from sidecar.frames import Sampling
 
 POOL_LIMIT = 1 << 30
@@ -35,7 +35,7 @@ class Model:
     tokenizer: TokenizerWrapper
     prompts: PromptBuilder
     grammars: Grammars | None
-    """None when the tokenizer is not one that llguidance reads: calls are then parsed but not enforced."""
+    """None when llguidance cannot read the tokenizer: tools are then refused, since their calls could be invalid."""
     vocabulary: int
     """Width of the logits, which may exceed the tokenizer's."""
     bytes_per_token: int
@@ -66,14 +66,14 @@ def load(path: Path) -> Model:
     weights, tokenizer = mlx_lm.load(str(path))
     mx.eval(weights.parameters())
     vocabulary, bytes_per_token = _measure(weights)
+    prompts = PromptBuilder(tokenizer)
     try:
-        grammars = Grammars(from_tokenizer(tokenizer._tokenizer, vocabulary, sorted(tokenizer.eos_token_ids)))
+        guide = from_tokenizer(tokenizer._tokenizer, vocabulary, sorted(tokenizer.eos_token_ids))
+        grammars = Grammars(guide, tokenizer, prompts.calls)
     except ValueError as error:
-        log.warning("tool calls are not enforced, since llguidance cannot read this tokenizer: %s", error)
+        log.warning("tools will be refused, since llguidance cannot read this tokenizer: %s", error)
         grammars = None
-    return Model(
-        weights, tokenizer, PromptBuilder(tokenizer), grammars, vocabulary, bytes_per_token, recommended_sampling(path)
-    )
+    return Model(weights, tokenizer, prompts, grammars, vocabulary, bytes_per_token, recommended_sampling(path))
 
 
 def recommended_sampling(path: Path) -> Sampling:
