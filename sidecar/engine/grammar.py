@@ -3,16 +3,19 @@
 llguidance compiles them from JSON Schemas and says, token by token, what may come next.
 """
 
+import dataclasses
 import json
 import logging
 import re
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from llguidance import LLMatcher, LLTokenizer
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 
 from sidecar.engine.call import CallFormat
+from sidecar.engine.schema import closed
 from sidecar.frames import Tool
 
 _LENIENT = {"lenient": True, "coerce_one_of": True}
@@ -39,8 +42,12 @@ class Shape:
         return not self.tools and self.answer_schema is None
 
 
+_KEPT = 4
+"""Grammars kept compiled: an agent sends the same tools every time, its side requests others or none."""
+
+
 class Grammars:
-    """Builds the grammars of one tokenizer; the last one is kept, since an agent sends the same tools every time."""
+    """Builds the grammars of one tokenizer."""
 
     def __init__(self, tokenizer: LLTokenizer, wrapper: TokenizerWrapper, calls: CallFormat) -> None:
         self._tokenizer = tokenizer
@@ -48,13 +55,25 @@ class Grammars:
         self._think = (wrapper.think_start, wrapper.think_end) if wrapper.has_thinking else None
         added = sorted((token.content for token in wrapper.added_tokens_decoder.values()), key=len, reverse=True)
         self._added = re.compile("|".join(map(re.escape, filter(None, added))) or r"(?!)")
-        self._last: tuple[Shape, str] = (Shape(), "")
+        self._known: list[tuple[Shape, LLMatcher]] = []
+        self._loosened: set[str] = set()
 
     def matcher(self, shape: Shape) -> LLMatcher:
         """A fresh matcher. Raises ValueError when the answer's schema does not compile."""
-        if shape != self._last[0]:
-            self._last = (shape, self._grammar(shape))
-        return LLMatcher(self._tokenizer, self._last[1])
+        for known, matcher in self._known:
+            if known == shape:
+                return matcher.deep_copy()
+        matcher = self._compile(shape)
+        self._known = [*self._known[-_KEPT + 1 :], (shape, matcher)]
+        return matcher.deep_copy()
+
+    def _compile(self, shape: Shape) -> LLMatcher:
+        matcher = LLMatcher(self._tokenizer, self._grammar(shape))
+        if not matcher.is_error():
+            return matcher
+        log.warning("the tools' schemas are loosened, since together they do not compile: %s", matcher.get_error())
+        anything = tuple(msgspec.structs.replace(tool, schema={}) for tool in shape.tools)
+        return LLMatcher(self._tokenizer, self._grammar(dataclasses.replace(shape, tools=anything)))
 
     def _grammar(self, shape: Shape) -> str:
         """In llguidance's Lark: a lazy terminal ends at the first marker, so text can never hold an unchecked call."""
@@ -121,10 +140,12 @@ class Grammars:
 
     def _arguments_schema(self, tool: Tool) -> dict[str, Any]:
         """The tool's schema, loosened as little as makes it compile."""
-        schema = tool.schema if "type" in tool.schema else {**tool.schema, "type": "object"}
+        schema = {"type": "object", **closed(tool.schema)}
         if not (problem := self._problem(schema)):
             return self._json(schema)
-        log.warning("tool %s: its schema is loosened, since it does not compile: %s", tool.name, problem)
+        if tool.name not in self._loosened:
+            log.warning("tool %s: its schema is loosened, since it does not compile: %s", tool.name, problem)
+            self._loosened.add(tool.name)
         if not self._problem(schema, _LENIENT):
             return self._json(schema, _LENIENT)
         loose = {**schema, "properties": self._compiling_properties(schema)}
