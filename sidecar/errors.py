@@ -49,6 +49,22 @@ class TooLarge(RequestError):
     type = "request_too_large"
 
 
+class TooMany(RequestError):
+    """One client has more under way than is any use to it."""
+
+    status = 429
+    type = "rate_limit_error"
+    retry_after = 1
+
+
+class Overloaded(RequestError):
+    """All clients together do."""
+
+    status = 529
+    type = "overloaded_error"
+    retry_after = 1
+
+
 class Unavailable(RequestError):
     """Not now: 503 rather than 529, because clients show the text of a 503 and replace that of a 529."""
 

@@ -29,7 +29,8 @@ class Disconnected(Exception):
 class Request:
     method: str
     path: str
-    """Without the query, which nothing here reads."""
+    query: str
+    """What follows the question mark."""
     headers: dict[str, str]
     """Names in lower case; of repeated ones the last."""
     body: bytes
@@ -68,6 +69,7 @@ class Connection:
         return Request(
             method=head.method.decode("ascii"),
             path=head.target.decode("ascii").partition("?")[0],
+            query=head.target.decode("ascii").partition("?")[2],
             headers={name.decode("ascii"): value.decode("latin-1") for name, value in head.headers},
             body=body,
         )

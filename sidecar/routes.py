@@ -5,7 +5,10 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from urllib.parse import unquote
 
 import msgspec
 import trio
@@ -13,17 +16,30 @@ import trio
 from sidecar import __version__
 from sidecar.answer import Answer, produce, refusal, unavailable
 from sidecar.anthropic import errors as api_errors
+from sidecar.anthropic import models
 from sidecar.anthropic import request as api
 from sidecar.anthropic.reply import Reply, sse
 from sidecar.control import LEASE_PATH, PROTOCOL, STATUS_PATH, STOP_PATH, LeaseEvent, LeaseRequest
 from sidecar.download import ModelUnavailable
 from sidecar.engine_client import Engine
-from sidecar.errors import InvalidRequest, MethodNotAllowed, NotFound, RequestError, Unauthorized, Unavailable
+from sidecar.errors import (
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    Overloaded,
+    RequestError,
+    TooMany,
+    Unauthorized,
+    Unavailable,
+)
 from sidecar.frames import Count, Counted, FromEngine, Generate
 from sidecar.guard import GB, Guard
 from sidecar.http import Connection, Disconnected, Request
 from sidecar.lease import Lease, Leases
 from sidecar.library import Library, LocalModel
+
+PER_TERMINAL, IN_ALL = 48, 256
+"""Requests under way at most. Claude Code's /context asks 26 things at once; the relay lets 64 connections in."""
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +57,7 @@ class App:
         self._engine = engine
         self._guard = guard
         self._started = time.monotonic()
+        self._running: Counter[Lease] = Counter()
 
     async def handle(self, connection: Connection, request: Request) -> None:
         """Answer one request; raises Disconnected when the client left."""
@@ -222,19 +239,25 @@ class App:
     # The public API
 
     async def _models(self, connection: Connection, request: Request, request_id: str) -> None:
-        model = self._authenticate(request).request.model
-        one = {"type": "model", "id": model, "display_name": model, "created_at": "1970-01-01T00:00:00Z"}
-        wanted = request.path.removeprefix("/v1/models").strip("/")
-        if wanted and wanted != model:
-            raise NotFound(f"model: {wanted} is not the model of this invocation, {model}")
-        page = {"data": [one], "has_more": False, "first_id": model, "last_id": model}
-        await connection.respond_json(one if wanted else page, {"request-id": request_id})
+        own = self._authenticate(request).request.model
+        dates = {own: "", **await self._library.names()}
+        listed = [self._model(name, date) for name, date in dates.items()]
+        wanted = unquote(request.path.removeprefix("/v1/models").removeprefix("/"))
+        answer = models.find(listed, wanted) if wanted else models.page(listed, request.query)
+        await connection.respond_json(answer, {"request-id": request_id})
+
+    def _model(self, name: str, date: str) -> models.Model:
+        """What is known of a model without reading anything."""
+        known = self._library.known(name)
+        window = known.limits.context_window if known else None
+        longest = known.limits.output_limit if known else None
+        return models.Model(name, window, longest, date or models.UNKNOWN)
 
     async def _count(self, connection: Connection, request: Request, request_id: str) -> None:
         lease = self._authenticate(request)
         parsed = api.parse_count(request.body)
         conversation = api.conversation(parsed)
-        with self._use():
+        with self._use(lease):
             model = await self._library.get(_model_name(parsed.model, lease))
             async with self._engine.use(model) as process:
                 match await process.count(Count(process.new_id(), conversation)):
@@ -270,7 +293,7 @@ class App:
         )
         answer = Answer(connection, reply, request_id, stream=bool(parsed.stream))
         name = _model_name(parsed.model, lease)
-        with self._use():
+        with self._use(lease):
             await connection.while_connected(lambda: self._answer(answer, name, todo, request_id))
 
     async def _answer(self, answer: Answer, name: str, todo: Generate, request_id: str) -> None:
@@ -294,27 +317,26 @@ class App:
             raise Unavailable("claude-local is being stopped; it starts again by itself")
         raise Unauthorized("this token belongs to no running claude-local")
 
-    def _use(self) -> "_Use":
-        return _Use(self)
+    @contextmanager
+    def _use(self, lease: Lease) -> Iterator[None]:
+        """A request under way: it holds off the idle deadlines, and counts against what may be under way."""
+        if self._running[lease] >= PER_TERMINAL:
+            raise TooMany(f"this terminal has {PER_TERMINAL} requests under way: wait for some of them")
+        if self._running.total() >= IN_ALL:
+            raise Overloaded(f"{IN_ALL} requests are under way: wait for some of them")
+        self._running[lease] += 1
+        self.leases.begin(time.monotonic())
+        self._tell()
+        try:
+            yield
+        finally:
+            self._running -= Counter([lease])
+            self.leases.end(time.monotonic())
+            self._tell()
 
     def _tell(self) -> None:
         self.changed.set()
         self.changed = trio.Event()
-
-
-class _Use:
-    """A request under way: it holds off the idle deadlines."""
-
-    def __init__(self, app: App) -> None:
-        self._app = app
-
-    def __enter__(self) -> None:
-        self._app.leases.begin(time.monotonic())
-        self._app._tell()
-
-    def __exit__(self, *_: object) -> None:
-        self._app.leases.end(time.monotonic())
-        self._app._tell()
 
 
 def _model_name(wanted: str, lease: Lease) -> str:

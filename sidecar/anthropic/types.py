@@ -254,8 +254,15 @@ IGNORED: dict[str, dict[str, str]] = {
     "tool_reference": {"cache_control": _CACHED},
     "tool_use": {"cache_control": _CACHED, "caller": "it is the model", "toolset_name": _VENDOR},
     "tool_result": {"cache_control": _CACHED, "toolset_name": _VENDOR},
+    "image": {"cache_control": _CACHED, "transformations": "there is no image to transform"},
+    "container_upload": {"cache_control": _CACHED},
     "redacted_thinking": {"data": "only the vendor can read it"},
-    "compaction": {"cache_control": _CACHED, "encrypted_content": "only the vendor can read it"},
+    "compaction": {
+        "cache_control": _CACHED,
+        "encrypted_content": "only the vendor can read it",
+        "signature": _VENDOR,
+        "tool_changes": _VENDOR,
+    },
     "browser_state": {"tabs": _VENDOR, "state_changes": _VENDOR, "cache_control": _CACHED},
     "tool": {
         "cache_control": _CACHED,
@@ -283,3 +290,5 @@ BUILT_IN_TOOLS = ("bash_", "text_editor_", "memory_")
 """Type prefixes of tools that the vendor defines and the client runs: their schemas are known here."""
 DROPPED_TOOLS = ("tool_search_tool_",)
 """Type prefixes of tools that do nothing here: all tools are shown from the start instead."""
+REFUSED_TOOLS = ("web_search_", "web_fetch_", "code_execution_", "computer_", "browser_", "mcp_toolset")
+"""Type prefixes of tools that run on the vendor's servers or need a model that sees; unknown types are refused too."""
