@@ -53,4 +53,4 @@ TOOLS = tuple(Tool(name, f"A tool with {name}.", schema) for name, schema in SCH
 def many_tools() -> tuple[Tool, ...]:
     """40 KB of definitions, about what an agent with a few plugins sends."""
     description = "It does one thing and says so at length. " * 8
-    return tuple(Tool(f"{tool.name}_{index}", description, tool.schema) for index in range(4) for tool in TOOLS)
+    return tuple(Tool(f"{tool.name}_{index}", description, tool.schema) for index in range(3) for tool in TOOLS)
