@@ -34,8 +34,10 @@ class Shape:
     parallel: bool = True
     answer_schema: dict[str, Any] | None = None
     """Text is JSON that this schema accepts."""
+    thinking: bool = False
+    """The answer may begin with a thought."""
     thought_open: bool = False
-    """The prompt has already begun a thought, which must end first."""
+    """The prompt has already begun one, which must end first."""
 
     @property
     def free(self) -> bool:
@@ -95,7 +97,7 @@ class Grammars:
         space = " SPACE" if strict else ""
         if shape.thought_open:
             return f"thought{space}"
-        return "" if shape.forced else f"({self._literal(self._think[0])} thought{space})?"
+        return "" if not shape.thinking else f"({self._literal(self._think[0])} thought{space})?"
 
     def _answer(self, shape: Shape) -> str:
         more = "more" if shape.parallel else ""

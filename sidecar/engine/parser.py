@@ -78,6 +78,8 @@ class AnswerParser:
         events: list[Event] = []
         if self.stopped is None and self._call is None:
             _, rest, state = TextStateMachine.flush(self._state)
+            if self.called:
+                rest = ""  # the beginning of another call's marker: nothing else comes after a call
             self._fold([(state, rest), ("text", "")], events)
         return events
 

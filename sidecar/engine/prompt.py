@@ -18,7 +18,7 @@ from mlx_lm.tokenizer_utils import TokenizerWrapper
 
 from sidecar.engine.call import OURS, PROBE, CallFormat, learn
 from sidecar.engine.parser import is_ours, said
-from sidecar.engine.replay import Replay
+from sidecar.engine.replay import Replay, digests
 from sidecar.frames import Block, Call, Conversation, Message, Result, Text, Thinking, Tool
 
 _PROBE = "XPROBEX"
@@ -38,6 +38,8 @@ class Prompt:
     """What the template already wrote of the answer, such as an opened thinking block."""
     answer_start: int | None
     """Index of the token with which the answer's turn begins; None where that is not the start of a token."""
+    asked: bytes
+    """The digest of the conversation."""
 
 
 class PromptBuilder:
@@ -105,15 +107,17 @@ class PromptBuilder:
     def remember(self, prompt: Prompt, blocks: list[Block], sampled: list[int]) -> None:
         """Keep an answer as it was sampled (without the token that ended it), for when it comes back as history."""
         if prompt.answer_start is not None:
-            self._replay.add(said(blocks), [*prompt.tokens[prompt.answer_start :], *sampled])
+            self._replay.add(said(blocks), prompt.asked, [*prompt.tokens[prompt.answer_start :], *sampled])
 
     def _replayed(self, conversation: Conversation) -> dict[int, list[int]]:
         """The messages that hold an answer of ours, by their index, as they were sampled."""
         if self._header is None:
             return {}
         answers = {
-            index: self._replay.find(said(list(message.blocks)))
-            for index, message in enumerate(conversation.messages[:-1])
+            index: self._replay.find(said(list(message.blocks)), asked)
+            for index, (message, asked) in enumerate(
+                zip(conversation.messages[:-1], digests(conversation.messages), strict=False)
+            )
             if message.role == "assistant"
         }
         return {index: tokens for index, tokens in answers.items() if tokens}
@@ -129,6 +133,7 @@ class PromptBuilder:
             boundaries=tuple(_tokens_before(starts, cut) for cut in self._cuts(conversation, tools, head, replayed)),
             opening=head[len(self._render(messages, tools, conversation.thinking, open_answer=False)) :] + prefill,
             answer_start=self._answer_start(head, starts) if not prefill else None,
+            asked=[*digests(conversation.messages)][-1],
         )
 
     def _answer_start(self, head: str, starts: list[int]) -> int | None:

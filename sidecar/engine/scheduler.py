@@ -307,7 +307,14 @@ class Scheduler:
         """Raises ValueError for what cannot be enforced."""
         conversation, tokenizer = request.conversation, self.model.tokenizer
         processors: list[Any] = []
-        shape = Shape(conversation.tools, request.forced, request.parallel, conversation.answer_schema, thought_open)
+        shape = Shape(
+            tools=conversation.tools,
+            forced=request.forced,
+            parallel=request.parallel,
+            answer_schema=conversation.answer_schema,
+            thinking=conversation.thinking,
+            thought_open=thought_open,
+        )
         if not shape.free:
             if self.model.grammars is None:
                 raise ValueError("tools: this model's tokenizer is of a kind for which calls cannot be kept valid")
