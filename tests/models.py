@@ -66,6 +66,11 @@ FAMILIES = {
         added=("<think>", "</think>", "<tool_call>", "</tool_call>"),
         end="<|im_end|>",
     ),
+    # Like DeepSeek-R1 and QwQ: every prompt ends inside a thought that the template has begun.
+    "thinker": Family(
+        "{% for message in messages %}" + _TURN + "{% endfor %}" + _OPEN.replace("\n", "\n<think>\n"),
+        added=("<think>", "</think>"),
+    ),
     # Like Llama 3: headers of three tokens, trimmed contents, one call at most in its own way, which nobody parses.
     "llama": Family(
         "{{ '<|begin_of_text|>' }}{% for message in messages %}"

@@ -166,6 +166,7 @@ class Grammars:
         }
 
     def _answer_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
+        schema = closed(schema)
         if problem := self._problem(schema):
             raise ValueError(f"output_config.format.schema: it cannot be enforced: {problem}")
         return self._json(schema)

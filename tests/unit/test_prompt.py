@@ -59,7 +59,7 @@ def test_every_family_shows_system_tools_calls_and_results_once(any_builder: Bui
 
 def test_a_longer_conversation_continues_the_shorter_ones_tokens(any_builder: Builder) -> None:
     """What the first turn read must be a prefix of the second, or everything is read again."""
-    thought = "<think>\n\n</think>\n\n" if any_builder.family == "qwen" else ""
+    thought = {"qwen": "<think>\n\n</think>\n\n", "thinker": "<think>\n"}.get(any_builder.family, "")
     first = any_builder.build(ASK, system="Be kind.", tools=(TOOL,)).tokens
     second = any_builder.build(ASK, CALLED, GIVEN, system="Be kind.", tools=(TOOL,)).tokens
     # What only a prompt says and history does not, like Qwen's empty thought, only replay can keep.
