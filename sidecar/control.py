@@ -51,6 +51,12 @@ class LeaseRequest(NamedTuple):
     def encode(self) -> bytes:
         return json.dumps(self._asdict()).encode()
 
+    @staticmethod
+    def protocol_of(body: bytes) -> object:
+        """The protocol of whoever sent this, which is all that may be read of another's request."""
+        table = json.loads(body)
+        return table.get("protocol", PROTOCOL) if isinstance(table, dict) else PROTOCOL
+
     @classmethod
     def decode(cls, body: bytes) -> Self:
         """Raises ValueError when the body is not a lease request; unknown keys are a newer client's and ignored."""

@@ -111,20 +111,16 @@ class App:
 
     async def _lease(self, connection: Connection, request: Request) -> None:
         try:
-            wanted = LeaseRequest.decode(request.body)
+            other = LeaseRequest.protocol_of(request.body) != PROTOCOL
+            wanted = None if other else LeaseRequest.decode(request.body)
         except ValueError as error:
             raise InvalidRequest(str(error)) from None
         await connection.begin(200, {"content-type": "application/x-ndjson"})
-        if self.leaving:
-            await connection.send(LeaseEvent("retry").encode())
+        if self.leaving or wanted is None:
+            await connection.send(self._turned_away().encode())
             await connection.finish()
-            return
-        if wanted.protocol != PROTOCOL:
-            reason = (
-                f"the running sidecar ({__version__}) speaks another protocol: run `claude-local stop`, then try again"
-            )
-            await connection.send(LeaseEvent("refused", reason=reason, exit_code=75).encode())
-            await connection.finish()
+            if not self.leaving and not self._in_use:
+                self.leave()
             return
         lease = self.leases.grant(wanted, time.monotonic())
         self._tell()
@@ -134,6 +130,20 @@ class App:
         finally:
             self.leases.release(lease, time.monotonic())
             self._tell()
+
+    @property
+    def _in_use(self) -> bool:
+        return bool([*self.leases]) or self.leases.running > 0
+
+    def _turned_away(self) -> LeaseEvent:
+        """A newer or older claude-local replaces an idle sidecar; nobody's session is ended for it."""
+        if self.leaving or not self._in_use:
+            return LeaseEvent("retry")
+        reason = (
+            f"the sidecar that runs (version {__version__}, pid {os.getpid()}) is of another version and in use: "
+            "end its terminals first, or run `claude-local stop --now`"
+        )
+        return LeaseEvent("refused", reason=reason, exit_code=75)
 
     async def _lease_events(self, connection: Connection, name: str) -> None:
         await connection.send(LeaseEvent("granted", model=name).encode())

@@ -15,7 +15,7 @@ from typing import TextIO
 
 import trio
 
-from sidecar import control
+from sidecar import control, logs
 from sidecar.config import Config, ConfigError, load
 from sidecar.engine_client import Engine
 from sidecar.guard import Guard
@@ -30,6 +30,7 @@ DRAIN_S = 600.0
 """How long running requests may go on after a stop."""
 PROBE_S = 1.0
 SOCKET_CHECK_S = 30.0
+LOG_CHECK_S = 60.0
 
 log = logging.getLogger(__name__)
 
@@ -110,6 +111,7 @@ async def serve(
         door = Door(directory, listener, life, app)
         nursery.start_soon(door.run)
         nursery.start_soon(_probe, guard)
+        nursery.start_soon(_rotate_logs, config)
         nursery.start_soon(_signals, app)
         nursery.start_soon(_unload_when_unused, app, engine)
         ready.write("ready\n")
@@ -215,6 +217,13 @@ async def _probe(guard: Guard) -> None:
     while True:
         guard.sample(time.monotonic())
         await trio.sleep(PROBE_S)
+
+
+async def _rotate_logs(config: Config) -> None:
+    while True:
+        if "sidecar.log" in logs.rotate(config.logs):
+            logs.reopen(config.logs)
+        await trio.sleep(LOG_CHECK_S)
 
 
 async def _signals(app: App) -> None:

@@ -109,14 +109,14 @@ _SPECIAL = ("<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>
 _WORDS = "the quick brown fox reads a file and runs one command while {'json': [1, 2], 'text': true} waits in line"
 
 
-def make_tiny(path: Path, family: str = "phi3", **changes: Any) -> Path:
+def make_tiny(path: Path, family: str = "phi3", vocabulary: int = 512, **changes: Any) -> Path:
     """Write a phi3-shaped model directory; `changes` go into config.json. Seeded: the same weights every time."""
     import mlx.core as mx
     from mlx.utils import tree_flatten
     from mlx_lm.models import phi3
     from mlx_lm.utils import save_model
 
-    tokenizer = write_tokenizer(path, family)
+    tokenizer = write_tokenizer(path, family, vocabulary)
     config = {
         "model_type": "phi3",
         "hidden_size": 64,
@@ -155,8 +155,8 @@ def _spread(name: str, value: Any) -> Any:
     return noise
 
 
-def write_tokenizer(path: Path, family: str) -> Any:
-    """A byte-level BPE of 512 entries, trained on the standard library's own JSON code."""
+def write_tokenizer(path: Path, family: str, vocabulary: int = 512) -> Any:
+    """A byte-level BPE, trained on the standard library: a small one on its JSON code, larger ones on all of it."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -164,13 +164,14 @@ def write_tokenizer(path: Path, family: str) -> Any:
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=512,
+        vocab_size=vocabulary,
         special_tokens=[*_SPECIAL, *FAMILIES[family].special],
         initial_alphabet=alphabet,
         show_progress=False,
     )
-    source = Path(json.__file__).parent
-    tokenizer.train_from_iterator([_WORDS, *(file.read_text("utf-8") for file in sorted(source.glob("*.py")))], trainer)
+    library = Path(json.__file__).parents[1]
+    sources = sorted(library.glob("json/*.py" if vocabulary <= 512 else "*/*.py"))
+    tokenizer.train_from_iterator([_WORDS, *(file.read_text("utf-8", "replace") for file in sources)], trainer)
     tokenizer.add_tokens([AddedToken(content, normalized=False) for content in FAMILIES[family].added])
     tokenizer.save(str(path / "tokenizer.json"))
     config = {

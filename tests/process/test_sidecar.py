@@ -358,10 +358,35 @@ def test_a_model_that_is_not_whole_is_named_before_the_command_starts(
     assert event is not None and event.exit_code == exit_code and says in event.reason
 
 
-def test_another_protocol_is_refused_with_what_to_do(real: Sidecar) -> None:
+def test_another_version_is_refused_while_a_terminal_is_open_and_nobody_is_disturbed(real: Sidecar) -> None:
     real.start()
+    lease = real.lease()
+    lease.until("granted")
     refused = real.lease(protocol=999).event()
     assert refused is not None and refused.event == "refused" and "claude-local stop" in refused.reason
+    assert real.processes[0].poll() is None
+    assert lease.until("ready")
+
+
+def test_another_version_takes_over_when_nobody_is_there(real: Sidecar) -> None:
+    """Even when its request holds nothing that this one knows."""
+    real.variables |= {"CLAUDE_LOCAL_GRACE": "60"}
+    real.start()
+    status, body = real.ask("POST", LEASE_PATH, {"protocol": 999, "who": "a newer one"})
+    assert (status, body) == (200, {"event": "retry"})
+    assert real.processes[0].wait(10) == 0
+
+
+def test_a_log_that_grew_is_put_aside_and_written_anew(real: Sidecar, tmp_path: Path) -> None:
+    real.variables |= {"CLAUDE_LOCAL_LOG_DIR": str(tmp_path)}
+    (tmp_path / "sidecar.log").write_bytes(b"x" * 2_000_001)
+    (tmp_path / "relay.log").write_bytes(b"small")
+    real.start()
+    wait_until((tmp_path / "sidecar.log.1").exists)
+    real.ask("POST", STOP_PATH, {"now": True})
+    assert real.processes[0].wait(10) == 0
+    assert b"leaves" in (tmp_path / "sidecar.log").read_bytes()
+    assert (tmp_path / "relay.log").read_bytes() == b"small"
 
 
 def test_a_socket_that_was_removed_is_published_again(real: Sidecar) -> None:
