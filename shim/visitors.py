@@ -8,18 +8,19 @@ from collections.abc import Callable
 
 from shim import door
 from shim.door import Refusal
-from shim.exchange import Exchange, shut
+from shim.exchange import FAREWELL, Exchange, shut
 from shim.failure import Failure
 from shim.holder import Holder
 
-SEATS = 64
-"""Connections at once. Claude Code has been seen with 26; each may cost two threads and 128 KB."""
+SEATS = 256
+"""Connections at once. Claude Code has been seen with 26, and a script may ask a hundred things in parallel and keep
+its connections for a while; each may cost two threads and 128 KB."""
 
 HEAD_SECONDS = 5.0
 """For the whole first head. A client of ours sends it in one piece."""
 
 PATIENCE = 0.25
-"""Seconds after which a connection without a token gives its seat up: 64 silent ones must lock nobody out."""
+"""Seconds after which a connection without a token gives its seat up: silent ones must lock nobody out."""
 
 STACK = 256 * 1024
 """Bytes of a thread's stack: the system's default of 8 MB is address space that some limits count."""
@@ -183,8 +184,9 @@ class Visitor:
     def _linger(self) -> None:
         """Closed with bytes unread, a connection is reset, and our answer lost with it."""
         shut(self._client, socket.SHUT_WR)
-        self._client.settimeout(1.0)
-        for _ in range(64):
+        deadline = time.monotonic() + FAREWELL
+        while (left := deadline - time.monotonic()) > 0:
+            self._client.settimeout(left)
             if not self._client.recv(door.HEAD_LIMIT):
                 break
 
