@@ -299,6 +299,7 @@ class App:
             parsed.model,
             lambda: f"toolu_{secrets.token_hex(12)}",
             api.shows_thinking(parsed),
+            todo.conversation.begun,
         )
         answer = Answer(connection, reply, request_id, stream=bool(parsed.stream))
         name = _model_name(parsed.model, lease)
