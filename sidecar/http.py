@@ -23,6 +23,7 @@ ARRIVAL_S = 60.0
 """How long a request may take from its first byte to its last: they come from this machine, or through a tunnel."""
 _CHUNK = 65536
 FAILED = "claude-local failed on this request; its log says why"
+_HEAD_TOO_LARGE = f"the request's head is longer than {HEAD_LIMIT >> 10} KB"
 _TOO_LARGE = f"the request is larger than {BODY_LIMIT >> 20} MB"
 
 log = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ class Connection:
             # h11 quotes the line that it stumbled over, which may hold a token.
             problem = str(error).partition(":")[0]
             if error.error_status_hint == HeadTooLarge.status:
-                raise HeadTooLarge(f"the request's head is longer than {HEAD_LIMIT >> 10} KB") from None
+                raise HeadTooLarge(_HEAD_TOO_LARGE) from None
             raise InvalidRequest(f"not an HTTP request: {problem}") from None
 
     async def _has_begun(self) -> bool:
@@ -96,6 +97,8 @@ class Connection:
         head = await self._event()
         if not isinstance(head, h11.Request):
             raise Disconnected
+        if sum(len(name) + len(value) + 4 for name, value in head.headers) > HEAD_LIMIT:
+            raise HeadTooLarge(_HEAD_TOO_LARGE)  # h11 minds only what is not yet complete
         headers = {name.decode("ascii"): value.decode("latin-1") for name, value in head.headers}
         self._bodiless = head.method == b"HEAD"
         if {"content-length", "transfer-encoding"} <= headers.keys():

@@ -5,7 +5,9 @@ must agree, blocks must open and close in order, and the usage must be the truth
 """
 
 import inspect
+import json
 import re
+import socket
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,8 +18,6 @@ from tests.client.home import LIMIT, Home, Machine
 from tests.process.fake_sidecar import Session
 
 HELLO: Any = [{"role": "user", "content": "Hello in 5 words"}]
-SCHEMA_LIMIT = 400
-"""Tokens that noise may need to fill a bounded schema."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,14 @@ class Terminal:
         )
         client.api_key = None
         return client
+
+    def running(self) -> int:
+        """Requests under way, asked without starting a process for it."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(self.machine.run / "socket"))
+            connection.sendall(b"GET /control/status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            said = connection.makefile("rb").read()
+        return int(json.loads(said.partition(b"\r\n\r\n")[2])["requests"]["running"])
 
     def close(self) -> None:
         self.client.close()

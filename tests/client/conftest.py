@@ -77,6 +77,7 @@ def _terminal(model: str) -> Iterator[Terminal]:
         terminal = Terminal(machine, model)
         yield terminal
         terminal.close()
+        assert "Traceback" not in machine.logged(), machine.logged()
 
 
 @contextmanager

@@ -82,6 +82,7 @@ JUNK = [
     (b"GET / HTTP/1.1\r\n\r\n", 400),
     (b"x" * 70_000, 431),
     (b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"x" * 70_000, 431),
+    (b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"x" * 65_600 + b"\r\n\r\n", 431),
     (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
     (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n", 400),
     (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", 400),
