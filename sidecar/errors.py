@@ -44,9 +44,21 @@ class MethodNotAllowed(RequestError):
     type = "invalid_request_error"
 
 
+class NotArrived(RequestError):
+    """A request that began and did not end in time."""
+
+    status = 408
+    type = "invalid_request_error"
+
+
 class TooLarge(RequestError):
     status = 413
     type = "request_too_large"
+
+
+class HeadTooLarge(RequestError):
+    status = 431
+    type = "invalid_request_error"
 
 
 class TooMany(RequestError):

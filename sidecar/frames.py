@@ -77,6 +77,11 @@ class Conversation(Frame, frozen=True):
     answer_schema: dict[str, Any] | None = None
     """The answer is JSON that this JSON Schema accepts; None = free text."""
 
+    @property
+    def begun(self) -> bool:
+        """Whether the answer goes on from words that the client put into the model's mouth."""
+        return self.messages[-1].role == "assistant" and bool(self.messages[-1].blocks)
+
 
 class Sampling(Frame, frozen=True):
     """None = what the model's author recommends. Values are in range: mlx-lm fails badly on others."""

@@ -19,7 +19,7 @@ from sidecar.anthropic import errors as api_errors
 from sidecar.anthropic import models
 from sidecar.anthropic import request as api
 from sidecar.anthropic.reply import Reply, sse
-from sidecar.control import LEASE_PATH, PROTOCOL, STATUS_PATH, STOP_PATH, LeaseEvent, LeaseRequest
+from sidecar.control import CONTROL, LEASE_PATH, PROTOCOL, STATUS_PATH, STOP_PATH, LeaseEvent, LeaseRequest
 from sidecar.download import ModelUnavailable
 from sidecar.engine_client import Engine
 from sidecar.errors import (
@@ -87,10 +87,7 @@ class App:
     async def _route(self, connection: Connection, request: Request, request_id: str) -> None:
         routes: dict[str, dict[str, Callable[[], Awaitable[None]]]] = {
             "/": {"HEAD": lambda: connection.respond(200, {}, b"")},
-            "/health": {
-                "GET": lambda: connection.respond_json(self.health()),
-                "HEAD": lambda: connection.respond(200, {}, b""),
-            },
+            "/health": {"GET": lambda: connection.respond_json(self.health())},
             LEASE_PATH: {"POST": lambda: self._lease(connection, request)},
             STATUS_PATH: {"GET": lambda: connection.respond_json(self.status())},
             STOP_PATH: {"POST": lambda: self._stop(connection, request)},
@@ -101,11 +98,13 @@ class App:
         if request.path.startswith("/v1/models/"):
             routes[request.path] = {"GET": lambda: self._models(connection, request, request_id)}
         methods = routes.get(request.path)
-        if methods is None:
+        # A relay looks at the first request of a connection only: none behind it may be one that it would have refused.
+        if methods is None or (request.path.startswith(CONTROL) and not request.first):
             raise NotFound(f"there is nothing at {request.path}")
-        if request.method not in methods:
+        method = "GET" if request.method == "HEAD" and "GET" in methods else request.method
+        if method not in methods:
             raise MethodNotAllowed(f"{request.path} takes {' or '.join(methods)}, not {request.method}")
-        await methods[request.method]()
+        await methods[method]()
 
     # Control
 
@@ -300,6 +299,7 @@ class App:
             parsed.model,
             lambda: f"toolu_{secrets.token_hex(12)}",
             api.shows_thinking(parsed),
+            todo.conversation.begun,
         )
         answer = Answer(connection, reply, request_id, stream=bool(parsed.stream))
         name = _model_name(parsed.model, lease)

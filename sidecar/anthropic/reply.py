@@ -47,12 +47,15 @@ class Reply:
         model: str,
         new_tool_id: Callable[[], str],
         thinking: Literal["whole", "omitted", "never"] = "whole",
+        begun: bool = False,
     ) -> None:
-        """`thinking`: what the client gets to see of it: all, blocks with nothing but a signature, or no such block."""
+        """`thinking`: what the client gets to see of it: all, blocks with nothing but a signature, or no such block.
+        `begun`: the answer goes on from words of the client's, which its first blank may part from the next."""
         self._message_id = message_id
         self._model = model
         self._new_tool_id = new_tool_id
         self._thinking = thinking
+        self._begun = begun
         self._open: str | None = None
         self._index = -1
         self._blank = ""
@@ -110,7 +113,7 @@ class Reply:
             self._blank += text
             if not self._blank.strip():
                 return
-            text, self._blank = self._blank.lstrip(), ""
+            text, self._blank = self._blank if self._begun and self._index < 0 else self._blank.lstrip(), ""
         yield from self._ensure(kind)
         yield self._delta({"type": f"{kind}_delta", kind: text})
 

@@ -151,7 +151,7 @@ class Scheduler:
                 sampler=self.model.sampler(request.sampling),
                 processors=processors,
                 parser=AnswerParser(request.id, self.model.tokenizer, calls, request.stop, thought_open),
-                detokenizer=self.model.tokenizer.detokenizer,
+                detokenizer=self._detokenizer(request, prompt),
             )
         )
 
@@ -298,6 +298,14 @@ class Scheduler:
     def _emit(self, events: list[Any]) -> None:
         for event in events:
             self.send(event)
+
+    def _detokenizer(self, request: Generate, prompt: Prompt) -> Any:
+        detokenizer = self.model.tokenizer.detokenizer
+        if request.conversation.begun:
+            # It leaves out a blank at its own beginning, which here is the middle of a sentence.
+            detokenizer.add_token(prompt.tokens[-1])
+            _ = detokenizer.last_segment
+        return detokenizer
 
     def _opens_thought(self, opening: str) -> bool:
         tokenizer = self.model.tokenizer

@@ -78,6 +78,13 @@ def test_leading_blanks_are_left_out_and_inner_ones_kept() -> None:
     assert message["content"] == [{"type": "text", "text": "a\nb"}]
 
 
+def test_a_begun_answer_goes_on_with_its_blank() -> None:
+    reply = Reply("msg_1", "demo", lambda: "toolu_1", begun=True)
+    fed = [TextDelta(1, " "), TextDelta(1, "a"), ToolStart(1, "R"), ToolArguments(1, "{}"), TextDelta(1, "\nb"), END]
+    message = collect([reply.start(None), *(event for each in fed for event in reply.feed(each))])
+    assert [block.get("text") for block in message["content"]] == [" a", None, "b"]
+
+
 def test_the_whole_message_equals_the_streamed_one() -> None:
     message = collect(
         events(TextDelta(1, "a"), ToolStart(1, "R"), ToolArguments(1, '{"p":'), ToolArguments(1, " 1}"), END)
