@@ -12,7 +12,7 @@ from shim.exchange import FAREWELL, Exchange, shut
 from shim.failure import Failure
 from shim.holder import Holder
 
-SEATS = 256
+SEATS = 128
 """Connections at once. Claude Code has been seen with 26, and a script may ask a hundred things in parallel and keep
 its connections for a while; each may cost two threads and 128 KB."""
 

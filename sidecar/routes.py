@@ -38,8 +38,8 @@ from sidecar.http import Connection, Disconnected, Request
 from sidecar.lease import Lease, Leases
 from sidecar.library import Library, LocalModel
 
-PER_TERMINAL, IN_ALL = 48, 256
-"""Requests under way at most. Claude Code's /context asks 26 things at once; the relay lets 64 connections in."""
+PER_TERMINAL, IN_ALL = 100, 256
+"""Requests under way at most. Claude Code's /context asks 26 things at once, a script perhaps a hundred."""
 
 log = logging.getLogger(__name__)
 

@@ -20,6 +20,7 @@ import psutil
 import pytest
 
 from sidecar.control import LEASE_PATH, STATUS_PATH, STOP_PATH, LeaseEvent, LeaseRequest, run_directory
+from sidecar.routes import IN_ALL, PER_TERMINAL
 from tests.process import fake_sidecar
 from tests.process.fake_sidecar import is_running, wait_until
 
@@ -103,13 +104,13 @@ class Sidecar:
         self.opened.append(lease)
         return lease
 
-    def begin(self, max_tokens: int, stream: bool = False) -> UnixConnection:
+    def begin(self, max_tokens: int, stream: bool = False, token: str = TOKEN) -> UnixConnection:
         """Send a request and leave its answer to the test."""
         connection = UnixConnection(self.socket)
         self.opened.append(connection)
         words = [{"role": "user", "content": "hi"}]
         body = {"model": self.model, "max_tokens": max_tokens, "stream": stream, "messages": words}
-        connection.request("POST", "/v1/messages", json.dumps(body), {"authorization": f"Bearer {TOKEN}"})
+        connection.request("POST", "/v1/messages", json.dumps(body), {"authorization": f"Bearer {token}"})
         return connection
 
     def status(self) -> Any:
@@ -305,6 +306,26 @@ def test_stop_now_does_not_wait_for_answers(real: Sidecar) -> None:
     wait_until(lambda: real.status()["requests"]["running"] == 1)
     real.ask("POST", STOP_PATH, {"now": True})
     assert real.processes[0].wait(5) == 0
+
+
+def test_too_much_at_once_is_refused_and_what_runs_goes_on(real: Sidecar) -> None:
+    """429 for a terminal that asks for too much, 529 when all terminals together do: both are tried again by SDKs."""
+    real.start()
+    tokens = ("one", "two", "three")
+    for token in tokens:
+        real.lease(token_sha256=hashlib.sha256(token.encode()).hexdigest()).until("ready")
+    for number in range(IN_ALL):
+        real.begin(max_tokens=7000, token=tokens[number // PER_TERMINAL])
+    wait_until(lambda: real.status()["requests"]["running"] == IN_ALL)
+    for token, status, kind in (("one", 429, "rate_limit_error"), ("three", 529, "overloaded_error")):
+        answer = real.begin(max_tokens=1, token=token).getresponse()
+        assert (answer.status, json.loads(answer.read())["error"]["type"]) == (status, kind)
+        assert answer.headers["retry-after"] == "1"
+    assert real.status()["requests"]["running"] == IN_ALL
+    for each in real.opened:
+        if isinstance(each, UnixConnection):
+            each.close()
+    wait_until(lambda: real.status()["requests"]["running"] == 0)
 
 
 def test_a_client_that_leaves_frees_the_engine(real: Sidecar) -> None:
