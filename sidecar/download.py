@@ -128,6 +128,8 @@ def _from_hub(repository: str) -> ModelFiles:
             return inspect(snapshot)
     except ModelUnavailable:
         pass  # an interrupted download
+    except hub.HubError as error:
+        raise ModelUnavailable(str(error), EX_USAGE) from None
     try:
         return inspect(hub.fetch(repository, lambda done, total: _say({"done": done, "total": total})))
     except hub.DiskFull as error:

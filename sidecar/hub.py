@@ -24,10 +24,16 @@ from huggingface_hub import (
     snapshot_download,
     try_to_load_from_cache,
 )
-from huggingface_hub.errors import CacheNotFound, GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    CacheNotFound,
+    GatedRepoError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
 from huggingface_hub.file_download import http_get, repo_folder_name
 from huggingface_hub.hf_api import RepoFile
-from huggingface_hub.utils import build_hf_headers, disable_progress_bars, filter_repo_objects
+from huggingface_hub.utils import build_hf_headers, disable_progress_bars, filter_repo_objects, validate_repo_id
 
 PATTERNS = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "tokenizer*"]
 """What mlx-lm reads of a repository; never code."""
@@ -49,7 +55,11 @@ class DiskFull(HubError):
 
 
 def cached(repository: str) -> Path | None:
-    """The newest snapshot on disk, which may lack files."""
+    """The newest snapshot on disk, which may lack files; raises HubError for a name that no repository can have."""
+    try:
+        validate_repo_id(repository)
+    except HFValidationError:
+        raise HubError(f"{repository!r} is no name of a model on the hub: those look like owner/name") from None
     try:
         return Path(snapshot_download(repository, allow_patterns=PATTERNS, local_files_only=True))
     except LocalEntryNotFoundError:

@@ -49,7 +49,7 @@ class AnswerParser:
         self._calls = calls
         self._call: _Call | None = None
         self._machine = TextStateMachine(_transitions(tokenizer, calls, stop))
-        self._state = self._machine.make_state("thinking" if thought_open else "text")
+        self._state = self._machine.make_state("thinking" if thought_open else "start")
         self._thought = ""
 
     @property
@@ -69,8 +69,10 @@ class AnswerParser:
             if self._call is not None:
                 text = self._feed_call(text, events)
             else:
-                self._state, segments = TextStateMachine.split(self._state, text)
-                text = self._fold(segments, events)
+                # At first one character at a time: after the first word a thought's marker is none any more.
+                size = 1 if self._state[0] == "start" else len(text)
+                self._state, segments = TextStateMachine.split(self._state, text[:size])
+                text = (self._fold(segments, events) or self._settle()) + text[size:]
         return events
 
     def finish(self) -> list[Event]:
@@ -82,6 +84,17 @@ class AnswerParser:
                 rest = ""  # the beginning of another call's marker: nothing else comes after a call
             self._fold([(state, rest), ("text", "")], events)
         return events
+
+    def _settle(self) -> str:
+        """Once something was said no thought can begin: its marker is then a word like others. Returns what was held
+        back, to be read again."""
+        if self._state[0] != "start" or not any(
+            isinstance(block, Text) and block.text.strip() for block in self.blocks
+        ):
+            return ""
+        held: str = self._state[3]
+        self._state = self._machine.make_state("text")
+        return held
 
     def _fold(self, segments: list[tuple[str, str]], events: list[Event]) -> str:
         """Returns the text that lies in a call."""
@@ -201,15 +214,14 @@ def _decoded(arguments: str) -> dict[str, Any]:
 def _transitions(
     tokenizer: TokenizerWrapper, calls: CallFormat | None, stop: tuple[str, ...]
 ) -> dict[str, list[tuple[str, str]]]:
-    """The states text, thinking, call and stopN, and the markers between them."""
-    edges: dict[str, list[tuple[str, str]]] = {"text": [], "thinking": [], "call": []}
+    """The states start, text, thinking, call and stopN, and the markers between them."""
+    text = [(calls.start, "call")] if calls else []
+    text += [(sequence, f"stop{index}") for index, sequence in enumerate(stop)]
+    start, thinking = list(text), []
     if tokenizer.has_thinking:
-        edges["text"].append((tokenizer.think_start, "thinking"))
-        edges["thinking"].append((tokenizer.think_end, "text"))
-    if calls:
-        edges["text"].append((calls.start, "call"))
-    for index, sequence in enumerate(stop):
-        edges["text"].append((sequence, f"stop{index}"))
+        start.append((tokenizer.think_start, "thinking"))
+        thinking.append((tokenizer.think_end, "text"))
+    edges = {"start": start, "text": text, "thinking": thinking, "call": []}
     return edges | {f"stop{index}": [] for index in range(len(stop))}
 
 

@@ -39,7 +39,8 @@ class GrammarProcessor:
 
 
 class ThinkingBudget:
-    """Ends a thought that has taken `budget` tokens, by forcing the marker that closes it."""
+    """Ends a thought that has taken `budget` tokens, by forcing the marker that closes it as soon as the processors
+    before this one allow it: a grammar does not in the middle of a character."""
 
     def __init__(self, budget: int, start: int, end: int, thought_open: bool) -> None:
         self._left = budget
@@ -55,4 +56,5 @@ class ThinkingBudget:
         self._sampling = True
         if not self._thinking or self._left > 0:
             return logits
-        return mx.where(mx.arange(logits.shape[-1]) == self._end, logits, -mx.inf)
+        others = mx.arange(logits.shape[-1]) != self._end
+        return mx.where(others & (logits[..., self._end, None] > -mx.inf), -mx.inf, logits)

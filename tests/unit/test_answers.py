@@ -55,6 +55,9 @@ CASES: list[tuple[str, list[tuple[str, str]]]] = [
         [("call", "Read"), ("arguments", ARGUMENTS), ("text", "\n"), ("call", "Read"), ("arguments", ARGUMENTS)],
     ),
     ("<think>hm</think>yes", [("thinking", "hm"), ("text", "yes")]),
+    ("\n<think>hm</think>yes", [("text", "\n"), ("thinking", "hm"), ("text", "yes")]),
+    ("The tags are <think> and </think>.", [("text", "The tags are <think> and </think>.")]),
+    ("<think>hm</think>I wrote <think>.", [("thinking", "hm"), ("text", "I wrote <think>.")]),
     (f"<think>hm</think>{READ}", [("thinking", "hm"), ("call", "Read"), ("arguments", ARGUMENTS)]),
 ]
 
