@@ -1,5 +1,7 @@
 """The errors that become answers: one small tree, each with its HTTP status and the API's error type."""
 
+from collections.abc import Iterable
+
 
 class RequestError(Exception):
     """Base of all; the text is shown to the user, so it says what to do."""
@@ -42,6 +44,11 @@ class NotFound(RequestError):
 class MethodNotAllowed(RequestError):
     status = 405
     type = "invalid_request_error"
+
+    def __init__(self, path: str, methods: Iterable[str], method: str) -> None:
+        self.allow = ", ".join(methods)
+        """For the `allow` header."""
+        super().__init__(f"{path} takes {self.allow}, not {method}")
 
 
 class NotArrived(RequestError):

@@ -82,6 +82,8 @@ class App:
         headers = {"content-type": "application/json", "request-id": request_id}
         if error.retry_after is not None:
             headers["retry-after"] = str(error.retry_after)
+        if isinstance(error, MethodNotAllowed):
+            headers["allow"] = error.allow
         await connection.respond(error.status, headers, api_errors.encode(error, request_id))
 
     async def _route(self, connection: Connection, request: Request, request_id: str) -> None:
@@ -103,7 +105,7 @@ class App:
             raise NotFound(f"there is nothing at {request.path}")
         method = "GET" if request.method == "HEAD" and "GET" in methods else request.method
         if method not in methods:
-            raise MethodNotAllowed(f"{request.path} takes {' or '.join(methods)}, not {request.method}")
+            raise MethodNotAllowed(request.path, methods, request.method)
         await methods[method]()
 
     # Control

@@ -3,6 +3,7 @@
 import re
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import anthropic
@@ -10,6 +11,7 @@ import httpx2
 import psutil
 import pytest
 
+from sidecar.routes import PER_TERMINAL
 from tests.client.api import HELLO, Terminal, check_request_id
 from tests.client.home import Machine
 from tests.process.fake_sidecar import wait_until
@@ -107,6 +109,23 @@ def test_models_are_listed_in_pages(demo: Terminal) -> None:
     assert demo.client.models.list(before_id=listed[1].id).data[0].id == "demo"
     assert demo.client.models.list(after_id=listed[0].id, limit=1).data[0].id == listed[1].id
     assert demo.client.models.retrieve("demo").max_input_tokens
+
+
+def test_more_than_can_be_under_way_is_a_429_that_says_when_to_come_back(noise: Terminal) -> None:
+    def one(_: int) -> anthropic.APIStatusError | None:
+        try:
+            noise.whole({"max_tokens": 60})
+        except anthropic.APIStatusError as error:
+            return error
+        return None
+
+    with ThreadPoolExecutor(2 * PER_TERMINAL) as pool:
+        refused = [error for error in pool.map(one, range(2 * PER_TERMINAL)) if error]
+    assert 0 < len(refused) <= PER_TERMINAL
+    for error in refused:
+        assert (type(error), error.type) == (anthropic.RateLimitError, "rate_limit_error")
+        assert error.response.headers["retry-after"] == "1"
+        check_request_id(error)
 
 
 @pytest.fixture(scope="module")

@@ -101,6 +101,14 @@ def test_a_probe_gets_a_head_alone(wire: Wire, path: str, headers: dict[str, Any
         assert wire.answer().json["status"] == "healthy"
 
 
+def test_a_method_that_a_path_does_not_take_is_answered_with_those_it_takes(wire: Wire) -> None:
+    wire.send(wire.head("/v1/messages", "DELETE") + wire.head("/health", "POST"))
+    assert [(reply.status, reply.headers["allow"]) for reply in (wire.answer(), wire.answer())] == [
+        (405, "POST"),
+        (405, "GET"),
+    ]
+
+
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
 def test_a_target_may_be_a_whole_address(wire: Wire, name: str) -> None:
     """As clients write it when they take us for a proxy."""

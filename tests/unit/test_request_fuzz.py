@@ -15,7 +15,7 @@ FULL = bool(os.environ.get("CLAUDE_LOCAL_TEST_FULL"))
 settings.register_profile(
     "fuzz", deadline=None, database=None, derandomize=not FULL, suppress_health_check=[*HealthCheck]
 )
-fuzz = settings(settings.get_profile("fuzz"), max_examples=20_000 if FULL else 400)
+fuzz = settings(settings.get_profile("fuzz"), max_examples=5_000 if FULL else 400)
 
 
 def read(body: bytes, version: str = "") -> bool:
