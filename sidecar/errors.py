@@ -10,6 +10,8 @@ class RequestError(Exception):
     type = "api_error"
     retry_after: int | None = None
     """Seconds for the `retry-after` header."""
+    code: str | None = None
+    """What a program reads to do something about it: the API's `error.details.error_code`."""
 
 
 class InvalidRequest(RequestError):
@@ -17,6 +19,12 @@ class InvalidRequest(RequestError):
 
     status = 400
     type = "invalid_request_error"
+
+
+class ThreadUnsupported(InvalidRequest):
+    """The official SDKs' tool runners ask for a thread, and do without one when they are told exactly this."""
+
+    code = "thread_unsupported_request"
 
 
 class PromptTooLong(InvalidRequest):

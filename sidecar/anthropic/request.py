@@ -33,7 +33,7 @@ from sidecar.anthropic.types import (
     ToolResult,
     ToolUse,
 )
-from sidecar.errors import InvalidRequest
+from sidecar.errors import InvalidRequest, ThreadUnsupported
 
 _T = TypeVar("_T", bound=CountRequest)
 _Role = Literal["user", "assistant"]
@@ -82,7 +82,7 @@ def _parse(decoder: msgspec.json.Decoder[_T], body: bytes) -> _T:
         raise InvalidRequest(f"the body is not valid JSON: {error}") from None
     for name, why in REFUSED["request"].items():
         if getattr(request, name):
-            raise InvalidRequest(f"{name}: {why}")
+            raise (ThreadUnsupported if name == "thread" else InvalidRequest)(f"{name}: {why}")
     thinking = request.thinking
     if thinking and thinking.type == "enabled" and (thinking.budget_tokens or 0) < _LEAST_BUDGET:
         raise InvalidRequest(f"thinking.enabled.budget_tokens: a number of at least {_LEAST_BUDGET} is required")

@@ -1,4 +1,4 @@
-"""What the official SDK builds on the API: the beta namespace, the tool runner, asynchronous clients, parsed streams."""
+"""What the official SDK builds on the API: tool runner, beta namespace, asynchronous clients, parsed streams."""
 
 from typing import Any, Literal
 
@@ -46,7 +46,7 @@ def test_the_beta_namespace_is_the_same_api(demo: Terminal) -> None:
     with beta.stream(max_tokens=100, **asked) as stream:
         assert stream.get_final_message().content[0].text == answer.content[0].text  # type: ignore[union-attr]
     assert beta.count_tokens(**asked).input_tokens == demo.count({})
-    assert [model.id for model in demo.client.beta.models.list()][0] == "demo"
+    assert next(model.id for model in demo.client.beta.models.list()) == "demo"
 
 
 def test_a_stream_is_parsed_as_it_comes(demo: Terminal) -> None:

@@ -72,6 +72,10 @@ def test_a_calls_result_is_answered(done: dict[str, Any]) -> None:
     assert answer["usage"]["cache_read_input_tokens"] > answer["usage"]["input_tokens"]
 
 
+def test_the_tool_runner_runs_its_tools_until_the_answer(done: dict[str, Any]) -> None:
+    assert done["runner"] == {"ran": [["Bash", {"command": "ls"}]], "stop": "end_turn"}
+
+
 def test_tokens_are_counted(done: dict[str, Any]) -> None:
     assert done["count"]["counted"] == done["count"]["billed"] > 0
 

@@ -1,7 +1,9 @@
 // The ten things that programs do most with the official SDK for TypeScript. Prints what came of each as JSON.
 // The environment is what claude-local gives a command; the one argument is where the SDK is installed.
 const { createRequire } = require("node:module");
-const { Anthropic } = createRequire(`${process.argv[2]}/`)("@anthropic-ai/sdk");
+const installed = createRequire(`${process.argv[2]}/`);
+const { Anthropic } = installed("@anthropic-ai/sdk");
+const { betaTool } = installed("@anthropic-ai/sdk/helpers/beta/json-schema");
 
 const client = new Anthropic({ maxRetries: 0 });
 const model = process.env.ANTHROPIC_MODEL;
@@ -70,6 +72,14 @@ const things = {
       await failure(() => stranger.messages.create(hello)),
       await failure(() => client.messages.stream({ ...hello, messages: [] }).finalMessage()),
     ];
+  },
+  async runner() {
+    const runnable = ({ name, description, input_schema: inputSchema }, run) => betaTool({ name, description, inputSchema, run });
+    const ran = [];
+    const note = (name) => (input) => (ran.push([name, input]), "stone garden lamp");
+    const tools_that_run = tools.map((each) => runnable(each, note(each.name)));
+    const message = await client.beta.messages.toolRunner({ ...run, tools: tools_that_run }).runUntilDone();
+    return { ran, stop: message.stop_reason };
   },
   async abort() {
     const stream = client.messages.stream(hello);
