@@ -49,6 +49,8 @@ _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 _NO_SAMPLING_SINCE = "2026-10-21"
 """The version of the API that dropped temperature, top_p and top_k."""
 _LEAST_BUDGET = 1024
+_EFFORTS = {"low": 1024, "medium": 4096, "high": 16384}
+"""Tokens of thought by `output_config.effort`; "high" is the API's default."""
 
 
 def parse_messages(body: bytes, version: str = "") -> MessagesRequest:
@@ -143,8 +145,13 @@ def thinks(request: CountRequest) -> bool:
 
 
 def thinking_budget(request: MessagesRequest) -> int:
-    """In tokens; 0 = none."""
-    return request.thinking.budget_tokens or 0 if request.thinking and thinks(request) else 0
+    """In tokens; 0 where there is no thinking. Small models can think for ever: where the client names no number, its
+    effort does, and half of max_tokens is left for the answer."""
+    if request.thinking is None or not thinks(request):
+        return 0
+    effort = request.output_config.effort if request.output_config else None
+    by_effort = min(_EFFORTS.get(effort or "high", request.max_tokens), request.max_tokens // 2)
+    return request.thinking.budget_tokens or max(1, by_effort)
 
 
 def shows_thinking(request: MessagesRequest) -> Literal["whole", "omitted", "never"]:

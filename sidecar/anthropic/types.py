@@ -198,6 +198,7 @@ class OutputFormat(msgspec.Struct, frozen=True):
 
 
 class OutputConfig(msgspec.Struct, frozen=True):
+    effort: str | None = None
     format: OutputFormat | None = None
 
 
@@ -272,7 +273,7 @@ IGNORED: dict[str, dict[str, str]] = {
         "allowed_callers": "the model is the only caller",
         "max_characters": "the client decides what it returns",
     },
-    "output_config": {"effort": "local models know no levels", "task_budget": "local models know none"},
+    "output_config": {"task_budget": "local models know none"},
 }
 """Fields that are accepted and have no effect, by the block or object they stand in, and why."""
 

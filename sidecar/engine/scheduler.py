@@ -130,7 +130,8 @@ class Scheduler:
         try:
             prompt = self.model.prompts.build(request.conversation)
             thought_open = self._opens_thought(prompt.opening)
-            processors = self._processors(request, thought_open)
+            room = self.context_window - len(prompt.tokens)
+            processors = self._processors(request, thought_open, room)
         except ValueError as error:
             self.send(Failed(request.id, "invalid", str(error)))
             return
@@ -139,7 +140,6 @@ class Scheduler:
             # "tokens > maximum" in the API's words: the window less one token of answer.
             self.send(Failed(request.id, "too_long", f"{length} {self.context_window - 1}"))
             return
-        room = self.context_window - length
         calls = self.model.prompts.calls if request.conversation.tools else None
         self.waiting.append(
             Stream(
@@ -311,7 +311,7 @@ class Scheduler:
         tokenizer = self.model.tokenizer
         return tokenizer.has_thinking and opening.rfind(tokenizer.think_start) > opening.rfind(tokenizer.think_end)
 
-    def _processors(self, request: Generate, thought_open: bool) -> list[Any]:
+    def _processors(self, request: Generate, thought_open: bool, room: int) -> list[Any]:
         """Raises ValueError for what cannot be enforced."""
         conversation, tokenizer = request.conversation, self.model.tokenizer
         processors: list[Any] = []
@@ -330,5 +330,7 @@ class Scheduler:
             processors.append(GrammarProcessor(matcher, self.model.vocabulary, min(tokenizer.eos_token_ids)))
         if request.thinking_budget and tokenizer.has_thinking and len(tokenizer.think_end_tokens) == 1:
             start, [end] = tokenizer.think_start_tokens[0], tokenizer.think_end_tokens
-            processors.append(ThinkingBudget(request.thinking_budget, start, end, thought_open))
+            # Where the window leaves less than was asked for, half of it is still the answer's.
+            budget = min(request.thinking_budget, room // 2 if room < request.max_tokens else request.thinking_budget)
+            processors.append(ThinkingBudget(budget, start, end, thought_open))
         return processors

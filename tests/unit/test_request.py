@@ -245,7 +245,27 @@ def test_a_tool_that_the_api_defines_and_the_client_runs_has_its_schema(kind: st
 def test_thinking_is_on_when_asked_for(thinking: Any, on: bool, shown: str) -> None:
     asked = parse(messages=[user("x")], thinking=thinking, max_tokens=2000)
     assert (api.thinks(asked), api.conversation(asked).thinking, api.shows_thinking(asked)) == (on, on, shown)
-    assert api.thinking_budget(asked) == (1024 if thinking and "budget_tokens" in thinking else 0)
+    assert api.thinking_budget(asked) == ((1024 if thinking and "budget_tokens" in thinking else 1000) if on else 0)
+
+
+@pytest.mark.parametrize(
+    ("effort", "most", "budget"),
+    [
+        (None, 64000, 16384),
+        ("low", 64000, 1024),
+        ("medium", 64000, 4096),
+        ("max", 64000, 32000),
+        ("low", 10, 5),
+        ("x", 0, 1),
+    ],
+)
+def test_effort_bounds_a_thought_that_has_no_budget_and_leaves_room_for_the_answer(
+    effort: str | None, most: int, budget: int
+) -> None:
+    asked = parse(
+        messages=[user("x")], thinking={"type": "adaptive"}, output_config={"effort": effort}, max_tokens=most
+    )
+    assert api.thinking_budget(asked) == budget
 
 
 def test_thinking_between_tools_begins_with_a_result() -> None:
