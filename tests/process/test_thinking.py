@@ -68,7 +68,13 @@ def test_a_structured_answer_and_a_forced_call_come_after_the_thought(
     thinker: EngineProcess, forced: tuple[str, ...]
 ) -> None:
     conversation = asking(thinking=True, **({"tools": TOOLS} if forced else {"answer_schema": SCHEMA}))
-    how: dict[str, Any] = {"max_tokens": 2000, "temperature": 1.0, "thinking_budget": 10, "forced": forced}
+    how: dict[str, Any] = {
+        "forced": forced,
+        "parallel": False,
+        "max_tokens": 2000,
+        "temperature": 1.0,
+        "thinking_budget": 10,
+    }
     # Many, since noise may be in the middle of a character when its budget is spent.
     for events in thinker.answers(*(thinker.submit(conversation, **how) for _ in range(16))).values():
         assert only(Finished, events).reason == ("tool" if forced else "end")
