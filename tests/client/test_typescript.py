@@ -101,7 +101,7 @@ def test_errors_have_the_sdks_own_classes(done: dict[str, Any]) -> None:
 
 
 def test_a_stream_is_aborted(done: dict[str, Any], demo: Terminal) -> None:
-    assert done["abort"]["heard"] == ["message_start"]
+    assert done["abort"]["heard"][0] == "message_start" and "message_stop" not in done["abort"]["heard"]
     assert done["abort"]["ended"]["kind"] == "APIUserAbortError"
     assert demo.running() == 0
 
