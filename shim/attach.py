@@ -141,6 +141,22 @@ def attach(directory: RunDirectory, request: LeaseRequest, start: Start, limit: 
     raise _too_slow()
 
 
+def holder(directory: RunDirectory) -> int | None:
+    """The process id of the sidecar that holds the life lock, with or without a socket; None when there is none."""
+    try:
+        descriptor = os.open(directory.life_lock, os.O_RDWR | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return None
+    except BlockingIOError:
+        text = os.read(descriptor, 20)
+        return int(text) if text.isdigit() else None
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def _locked(directory: RunDirectory) -> Iterator[None]:
     """Hold spawn.lock. The kernel frees it when its holder dies, in whatever way."""

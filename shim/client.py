@@ -1,8 +1,10 @@
 """The words of claude-local itself: help, version, status, stop. HTTP on the Unix socket; nothing is ever started."""
 
+import contextlib
 import http.client
 import json
 import os
+import signal
 import socket
 import sys
 import time
@@ -70,7 +72,7 @@ def stop(arguments: list[str]) -> int:
     now = "--now" in _options(arguments, ("--now",))
     directory = _directory()
     if _ask("POST", control.STOP_PATH, {"now": now}) is None:
-        print("nothing runs")
+        _stop_leaving(directory, now)
         return 0
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
@@ -82,6 +84,23 @@ def stop(arguments: list[str]) -> int:
         time.sleep(0.02)
     print("stopping")
     return 0
+
+
+def _stop_leaving(directory: RunDirectory, now: bool) -> None:
+    """A sidecar that finishes its answers has no socket any more; its life lock names it."""
+    pid = attach.holder(directory)
+    if pid is None:
+        print("nothing runs")
+        return
+    if not now:
+        print(f"stopping: sidecar {pid} finishes its running answers first (--now cuts them off)")
+        return
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)  # its second request to stop: that means now
+    deadline = time.monotonic() + SECONDS
+    while attach.holder(directory) == pid and time.monotonic() < deadline:
+        time.sleep(0.02)
+    print("stopped" if attach.holder(directory) != pid else f"sidecar {pid} does not end: kill -9 {pid}")
 
 
 WORDS: dict[str, Callable[[list[str]], int]] = {"help": help_, "version": version, "status": status, "stop": stop}

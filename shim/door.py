@@ -5,6 +5,7 @@ a web page, another user or a wandering scanner from ever reaching it, or from s
 """
 
 from shim import token as tokens
+from sidecar.control import CONTROL, split_target
 
 HEAD_LIMIT = 64 * 1024
 """Bytes of a request head; Claude Code's own is 2 KB."""
@@ -29,18 +30,20 @@ def admit(head: bytes, port: int, token: str) -> bool:
     """True: carries the token. False: needs none, and may not start anything. Otherwise raises Refusal."""
     method, target, headers = parse(head)
     _refuse_browsers(method, headers)
-    hosts = [value.lower() for name, value in headers if name == b"host"]
-    if hosts not in ([b"127.0.0.1:%d" % port], [b"localhost:%d" % port]):
+    authority, rest = split_target(target.decode("latin-1"))
+    hosts = [value.decode("latin-1").lower() for name, value in headers if name == b"host"]
+    allowed = (f"127.0.0.1:{port}", f"localhost:{port}")
+    if len(hosts) != 1 or hosts[0] not in allowed or authority.lower() not in ("", *allowed):
         # A web page whose name was made to point at 127.0.0.1 still sends its own name here.
         raise Refusal(403, "permission_error", f"The Host header must be 127.0.0.1:{port} or localhost:{port}.")
-    path = target.partition(b"?")[0]
-    if path.startswith(b"/control"):
+    path = rest.partition("?")[0]
+    if path.startswith(CONTROL):
         raise Refusal(
             404, "not_found_error", "The sidecar is controlled with claude-local itself, not through this port."
         )
     if any(tokens.equal(offered, token.encode()) for offered in _offered(headers)):
         return True
-    if (method in (b"GET", b"HEAD") and path == b"/health") or (method == b"HEAD" and path == b"/"):
+    if (method in (b"GET", b"HEAD") and path == "/health") or (method == b"HEAD" and path == "/"):
         return False
     raise Refusal(401, "authentication_error", "This port belongs to one claude-local command and needs its token.")
 

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 
 BUFFER = 64 * 1024
-"""Bytes read at once; 400 MB/s and more, and 8 MB in all with 64 connections."""
+"""Bytes read at once; 400 MB/s and more, and 16 MB in all with 128 connections."""
 
 FAREWELL = 2.0
 """Seconds that a client may go on sending after our last word: closed at once, it would never read that word."""
@@ -31,6 +31,7 @@ class Exchange:
         """The whole error answer for a request that was forwarded and never answered."""
         self._client_spoke_last = True  # the head that let it in
         self._answered = False
+        self._client_is_done = False
         self._uploaded = threading.Event()
 
     def run(self) -> None:
@@ -53,6 +54,7 @@ class Exchange:
                 except OSError:
                     # The sidecar is gone. What the client still has to say is read, and lost: see FAREWELL.
                     continue
+            self._client_is_done = True
             shut(self._upstream, socket.SHUT_WR)
         except OSError:
             # The client is gone for good, which the sidecar must learn at once: it may be generating for nobody.
@@ -78,12 +80,13 @@ class Exchange:
     def _end_of_answers(self) -> None:
         """The sidecar closed. Its own decision is passed on; its death must never look like the end of an answer.
 
+        A client that has ended its sending side is one that left, to the sidecar, which then owes it no answer.
         A dead sidecar with the client having spoken last means a request without any answer: say so, it is retried.
         With the sidecar having spoken last, the answer may have been complete, or cut anywhere: only a reset tells
         the client to trust none of it; on a connection that is merely idle a reset does no harm.
         """
         orderly = self._is_orderly()
-        if orderly and self._answered:
+        if orderly and (self._answered or self._client_is_done):
             self._say_goodbye()
         elif self._client_spoke_last:
             with contextlib.suppress(OSError):

@@ -8,18 +8,22 @@ from collections.abc import Callable
 
 from shim import door
 from shim.door import Refusal
-from shim.exchange import Exchange, shut
+from shim.exchange import FAREWELL, Exchange, shut
 from shim.failure import Failure
 from shim.holder import Holder
 
-SEATS = 64
-"""Connections at once. Claude Code has been seen with 26; each may cost two threads and 128 KB."""
+SEATS = 128
+"""Connections at once. Claude Code has been seen with 26, and a script may ask a hundred things in parallel and keep
+its connections for a while; each may cost two threads and 128 KB."""
+
+SPARE = 32
+"""Descriptors for everything but connections, of which each takes two."""
 
 HEAD_SECONDS = 5.0
 """For the whole first head. A client of ours sends it in one piece."""
 
 PATIENCE = 0.25
-"""Seconds after which a connection without a token gives its seat up: 64 silent ones must lock nobody out."""
+"""Seconds after which a connection without a token gives its seat up: silent ones must lock nobody out."""
 
 STACK = 256 * 1024
 """Bytes of a thread's stack: the system's default of 8 MB is address space that some limits count."""
@@ -35,7 +39,8 @@ GONE = "The local model's process ended while it had this request. It is being s
 class Seats:
     """Who is connected, strangers (no token seen yet) and guests."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, number: int = SEATS, clock: Callable[[], float] = time.monotonic) -> None:
+        self._number = number
         self._clock = clock
         self._change = threading.Condition()
         self._strangers: dict[socket.socket, float] = {}  # in order of arrival
@@ -44,7 +49,7 @@ class Seats:
     def take(self, newcomer: socket.socket) -> None:
         """Waits for a seat, or takes that of a stranger who has been silent for too long."""
         with self._change:
-            while len(self._strangers) + len(self._guests) >= SEATS:
+            while len(self._strangers) + len(self._guests) >= self._number:
                 oldest = next(iter(self._strangers), None)
                 patience = PATIENCE - (self._clock() - self._strangers[oldest]) if oldest is not None else None
                 if oldest is not None and patience is not None and patience <= 0:
@@ -70,7 +75,7 @@ class Seats:
 def serve(listener: socket.socket, holder: Holder, token: str, log: Callable[[str], None]) -> None:
     """Accept for ever."""
     threading.stack_size(STACK)
-    seats = Seats()
+    seats = Seats(_affordable())
     port = listener.getsockname()[1]
     while True:
         try:
@@ -87,6 +92,18 @@ def serve(listener: socket.socket, holder: Holder, token: str, log: Callable[[st
             log(f"no thread for a connection: {error}")  # a limit on processes; those in use will come back
             client.close()
             seats.leave(client)
+
+
+def _affordable() -> int:
+    """As many seats as there are descriptors for. macOS starts programs with 256, which they may raise themselves."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = SPARE + 2 * SEATS
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return SEATS if soft == resource.RLIM_INFINITY else max(1, min(SEATS, (soft - SPARE) // 2))
 
 
 class Visitor:
@@ -183,8 +200,9 @@ class Visitor:
     def _linger(self) -> None:
         """Closed with bytes unread, a connection is reset, and our answer lost with it."""
         shut(self._client, socket.SHUT_WR)
-        self._client.settimeout(1.0)
-        for _ in range(64):
+        deadline = time.monotonic() + FAREWELL
+        while (left := deadline - time.monotonic()) > 0:
+            self._client.settimeout(left)
             if not self._client.recv(door.HEAD_LIMIT):
                 break
 

@@ -19,12 +19,24 @@ from sidecar import __version__
 PROTOCOL = 1
 """Raised when a line below changes its meaning: shim and sidecar of different protocols do not talk."""
 
+CONTROL = "/control/"
+"""What begins so is for the shim alone, never for a client of a relay's port."""
 LEASE_PATH = "/control/lease"
 STATUS_PATH = "/control/status"
 STOP_PATH = "/control/stop"
 
 SOCKET_PATH_LIMIT = 100
 """Bytes; sun_path holds 104 on macOS and 108 on Linux, and the private bind name is a little longer."""
+
+
+def split_target(target: str) -> tuple[str, str]:
+    """A request target's authority (empty in the usual form) and the rest of it. Both sides must read it alike, since
+    one judges what the other serves."""
+    scheme, mark, rest = target.partition("://")
+    if not mark or scheme.lower() not in ("http", "https"):
+        return "", target
+    authority, _, path = rest.partition("/")
+    return authority, f"/{path}"
 
 
 class RunDirectoryError(Exception):
@@ -50,6 +62,12 @@ class LeaseRequest(NamedTuple):
 
     def encode(self) -> bytes:
         return json.dumps(self._asdict()).encode()
+
+    @staticmethod
+    def protocol_of(body: bytes) -> object:
+        """The protocol of whoever sent this, which is all that may be read of another's request."""
+        table = json.loads(body)
+        return table.get("protocol", PROTOCOL) if isinstance(table, dict) else PROTOCOL
 
     @classmethod
     def decode(cls, body: bytes) -> Self:

@@ -2,7 +2,8 @@
 
 Runs as a process of its own (`python -m sidecar.download NAME`), so that the hub library's memory and threads stay
 out of the sidecar and giving up is a kill. Says JSON lines on stdout: `{"done", "total"}` in bytes while it
-downloads, then either the fields of `ModelFiles` or `{"error", "exit_code"}`.
+downloads, then either the fields of `ModelFiles` or `{"error", "exit_code"}`. Without a name it says which models of
+the hub are on disk: `{"models": {id: date}}`.
 """
 
 import json
@@ -127,6 +128,8 @@ def _from_hub(repository: str) -> ModelFiles:
             return inspect(snapshot)
     except ModelUnavailable:
         pass  # an interrupted download
+    except hub.HubError as error:
+        raise ModelUnavailable(str(error), EX_USAGE) from None
     try:
         return inspect(hub.fetch(repository, lambda done, total: _say({"done": done, "total": total})))
     except hub.DiskFull as error:
@@ -142,6 +145,11 @@ def _say(line: dict[str, Any]) -> None:
 
 def main() -> int:
     """Resolve the model named on the command line and say so in JSON lines."""
+    if len(sys.argv) == 1:
+        from sidecar import hub
+
+        _say({"models": hub.on_disk()})
+        return 0
     try:
         _say(asdict(resolve(sys.argv[1])))
     except ModelUnavailable as error:

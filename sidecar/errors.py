@@ -1,5 +1,7 @@
 """The errors that become answers: one small tree, each with its HTTP status and the API's error type."""
 
+from collections.abc import Iterable
+
 
 class RequestError(Exception):
     """Base of all; the text is shown to the user, so it says what to do."""
@@ -8,6 +10,8 @@ class RequestError(Exception):
     type = "api_error"
     retry_after: int | None = None
     """Seconds for the `retry-after` header."""
+    code: str | None = None
+    """What a program reads to do something about it: the API's `error.details.error_code`."""
 
 
 class InvalidRequest(RequestError):
@@ -15,6 +19,12 @@ class InvalidRequest(RequestError):
 
     status = 400
     type = "invalid_request_error"
+
+
+class ThreadUnsupported(InvalidRequest):
+    """The official SDKs' tool runners ask for a thread, and do without one when they are told exactly this."""
+
+    code = "thread_unsupported_request"
 
 
 class PromptTooLong(InvalidRequest):
@@ -43,10 +53,43 @@ class MethodNotAllowed(RequestError):
     status = 405
     type = "invalid_request_error"
 
+    def __init__(self, path: str, methods: Iterable[str], method: str) -> None:
+        self.allow = ", ".join(methods)
+        """For the `allow` header."""
+        super().__init__(f"{path} takes {self.allow}, not {method}")
+
+
+class NotArrived(RequestError):
+    """A request that began and did not end in time."""
+
+    status = 408
+    type = "invalid_request_error"
+
 
 class TooLarge(RequestError):
     status = 413
     type = "request_too_large"
+
+
+class HeadTooLarge(RequestError):
+    status = 431
+    type = "invalid_request_error"
+
+
+class TooMany(RequestError):
+    """One client has more under way than is any use to it."""
+
+    status = 429
+    type = "rate_limit_error"
+    retry_after = 1
+
+
+class Overloaded(RequestError):
+    """All clients together do."""
+
+    status = 529
+    type = "overloaded_error"
+    retry_after = 1
 
 
 class Unavailable(RequestError):

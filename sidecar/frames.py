@@ -41,7 +41,15 @@ class Result(Frame, frozen=True):
     is_error: bool = False
 
 
-Block = Text | Call | Result
+class Thinking(Frame, frozen=True):
+    """What the model thought before it answered."""
+
+    text: str
+    signature: str
+    """The engine's own mark: with it a later turn finds the answer that it sampled, even when the text is withheld."""
+
+
+Block = Text | Call | Result | Thinking
 
 
 class Message(Frame, frozen=True):
@@ -54,6 +62,8 @@ class Tool(Frame, frozen=True):
     description: str
     schema: dict[str, Any]
     """JSON Schema of the arguments, as the client sent it."""
+    listed: bool = True
+    """Whether the prompt lists it; False for one that a tool's result has shown."""
 
 
 class Conversation(Frame, frozen=True):
@@ -62,6 +72,15 @@ class Conversation(Frame, frozen=True):
     system: str
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] = ()
+    thinking: bool = False
+    """Whether a model that can choose thinks before it answers."""
+    answer_schema: dict[str, Any] | None = None
+    """The answer is JSON that this JSON Schema accepts; None = free text."""
+
+    @property
+    def begun(self) -> bool:
+        """Whether the answer goes on from words that the client put into the model's mouth."""
+        return self.messages[-1].role == "assistant" and bool(self.messages[-1].blocks)
 
 
 class Sampling(Frame, frozen=True):
@@ -101,6 +120,8 @@ class Generate(Frame, frozen=True):
     """The answer must be a call of one of these tools; empty = the model may also answer in words."""
     parallel: bool = True
     """Whether one answer may hold several calls."""
+    thinking_budget: int = 0
+    """Tokens after which thinking is ended; 0 = the model decides."""
     session: str = ""
     """Which client this belongs to: streams are scheduled fairly between sessions."""
 
@@ -173,6 +194,13 @@ class ThinkingDelta(Frame, frozen=True):
     text: str
 
 
+class ThinkingEnd(Frame, frozen=True):
+    """The thinking is over."""
+
+    id: int
+    signature: str
+
+
 class ToolStart(Frame, frozen=True):
     """A tool call begins; ToolArguments follow until the next event of another kind."""
 
@@ -194,6 +222,8 @@ class Finished(Frame, frozen=True):
     prompt_tokens: int
     cached_tokens: int
     output_tokens: int
+    thinking_tokens: int = 0
+    """The part of output_tokens that was spent on thinking."""
     stop_sequence: str | None = None
 
 
@@ -235,6 +265,7 @@ FromEngine = (
     | Progress
     | TextDelta
     | ThinkingDelta
+    | ThinkingEnd
     | ToolStart
     | ToolArguments
     | Finished

@@ -9,14 +9,22 @@ import h11
 import msgspec
 import trio
 
-from sidecar.errors import Internal, InvalidRequest, RequestError, TooLarge
+from sidecar.control import split_target
+from sidecar.errors import HeadTooLarge, Internal, InvalidRequest, NotArrived, RequestError, TooLarge
 
 BODY_LIMIT = 32 * 2**20
 """Bytes; the public API's own limit."""
-HEAD_TIMEOUT_S = 60.0
-"""How long a kept-alive connection may stay silent between requests, and a request may take to arrive."""
+HEAD_LIMIT = 64 * 2**10
+"""Bytes; the relay's own limit for a connection's first request."""
+IDLE_S = 10.0
+"""How long a connection may stay silent between requests. Clients give theirs up after 4 or 5 seconds; one that does
+not would keep a seat of its relay from another."""
+ARRIVAL_S = 60.0
+"""How long a request may take from its first byte to its last: they come from this machine, or through a tunnel."""
 _CHUNK = 65536
 FAILED = "claude-local failed on this request; its log says why"
+_HEAD_TOO_LARGE = f"the request's head is longer than {HEAD_LIMIT >> 10} KB"
+_TOO_LARGE = f"the request is larger than {BODY_LIMIT >> 20} MB"
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +37,13 @@ class Disconnected(Exception):
 class Request:
     method: str
     path: str
-    """Without the query, which nothing here reads."""
+    query: str
+    """What follows the question mark."""
     headers: dict[str, str]
     """Names in lower case; of repeated ones the last."""
     body: bytes
+    first: bool
+    """Whether it is its connection's first: what a relay has looked at."""
 
 
 class Connection:
@@ -40,7 +51,10 @@ class Connection:
 
     def __init__(self, stream: trio.abc.HalfCloseableStream) -> None:
         self._stream = stream
-        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=65536)
+        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_LIMIT)
+        self._served = 0
+        self._bodiless = False
+        """Whether the client wants the answer's head alone."""
 
     @property
     def begun(self) -> bool:
@@ -48,29 +62,55 @@ class Connection:
         return self._h11.our_state not in (h11.IDLE, h11.SEND_RESPONSE)
 
     async def next_request(self) -> Request | None:
-        """The next request, whole; None at the end of the connection. Raises RequestError for one that is not HTTP."""
+        """The next request, whole; None at the end of the connection. Raises RequestError for one that is not HTTP,
+        too large or too slow."""
         if self._h11.our_state is h11.DONE:
             self._h11.start_next_cycle()
         elif self._h11.our_state is not h11.IDLE:
             return None  # the client asked for the end after this answer (RFC 9112, 9.6) and may be waiting for it
+        self._bodiless = False
         try:
-            with trio.fail_after(HEAD_TIMEOUT_S):
-                head = await self._event()
-                if not isinstance(head, h11.Request):
-                    return None
-                if head.headers and dict(head.headers).get(b"expect", b"").lower() == b"100-continue":
-                    await self._send(h11.InformationalResponse(status_code=100, headers=[]))
-                body = await self._body()
+            if not await self._has_begun():
+                return None
+            with trio.fail_after(ARRIVAL_S):
+                return await self._request()
         except trio.TooSlowError:
-            return None
+            raise NotArrived(f"the request did not arrive within {ARRIVAL_S:.0f} s") from None
         except h11.RemoteProtocolError as error:
-            raise InvalidRequest(f"not an HTTP request: {error}") from None
-        return Request(
-            method=head.method.decode("ascii"),
-            path=head.target.decode("ascii").partition("?")[0],
-            headers={name.decode("ascii"): value.decode("latin-1") for name, value in head.headers},
-            body=body,
-        )
+            # h11 quotes the line that it stumbled over, which may hold a token.
+            problem = str(error).partition(":")[0]
+            if error.error_status_hint == HeadTooLarge.status:
+                raise HeadTooLarge(_HEAD_TOO_LARGE) from None
+            raise InvalidRequest(f"not an HTTP request: {problem}") from None
+
+    async def _has_begun(self) -> bool:
+        """Wait for a request's first byte; False when none comes."""
+        if self._h11.trailing_data[0]:
+            return True
+        with trio.move_on_after(IDLE_S):
+            data = await self._receive()
+            self._h11.receive_data(data)
+            return bool(data)
+        return False
+
+    async def _request(self) -> Request:
+        head = await self._event()
+        if not isinstance(head, h11.Request):
+            raise Disconnected
+        if sum(len(name) + len(value) + 4 for name, value in head.headers) > HEAD_LIMIT:
+            raise HeadTooLarge(_HEAD_TOO_LARGE)  # h11 minds only what is not yet complete
+        headers = {name.decode("ascii"): value.decode("latin-1") for name, value in head.headers}
+        self._bodiless = head.method == b"HEAD"
+        if {"content-length", "transfer-encoding"} <= headers.keys():
+            raise InvalidRequest("not an HTTP request: two lengths")  # RFC 9112, 6.1: it may hide a second request
+        if int(headers.get("content-length", 0)) > BODY_LIMIT:
+            raise TooLarge(_TOO_LARGE)
+        if self._h11.they_are_waiting_for_100_continue:
+            await self._send(h11.InformationalResponse(status_code=100, headers=[]))
+        body = await self._body()
+        self._served += 1
+        path, _, query = split_target(head.target.decode("ascii"))[1].partition("?")
+        return Request(head.method.decode("ascii"), path, query, headers, body, first=self._served == 1)
 
     async def _body(self) -> bytes:
         body = bytearray()
@@ -79,7 +119,7 @@ class Connection:
                 raise Disconnected
             body += event.data
             if len(body) > BODY_LIMIT:
-                raise TooLarge(f"the request is larger than {BODY_LIMIT >> 20} MB")
+                raise TooLarge(_TOO_LARGE)
         return bytes(body)
 
     async def respond(self, status: int, headers: dict[str, str], body: bytes) -> None:
@@ -94,11 +134,13 @@ class Connection:
 
     async def begin(self, status: int, headers: dict[str, str]) -> None:
         """An answer's head; without a content-length the body is chunked."""
+        if self._h11.their_state in (h11.IDLE, h11.SEND_BODY, h11.ERROR):
+            headers = {**headers, "connection": "close"}  # the rest of the request will not be read
         reply = [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers.items()]
         await self._send(h11.Response(status_code=status, headers=reply))
 
     async def send(self, data: bytes) -> None:
-        if data:
+        if data and not self._bodiless:
             await self._send(h11.Data(data=data))
 
     async def finish(self) -> None:
@@ -116,8 +158,10 @@ class Connection:
 
                 async def watch() -> None:
                     nonlocal gone
-                    while data := await self._receive():
+                    ahead = 0
+                    while (data := await self._receive()) and ahead < BODY_LIMIT:
                         self._h11.receive_data(data)  # a pipelined request: kept for later
+                        ahead += len(data)
                     gone = True
                     nursery.cancel_scope.cancel()
 

@@ -11,6 +11,7 @@ import hashlib
 import io
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -19,13 +20,20 @@ from huggingface_hub import (
     constants,
     get_hf_file_metadata,
     hf_hub_url,
+    scan_cache_dir,
     snapshot_download,
     try_to_load_from_cache,
 )
-from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    CacheNotFound,
+    GatedRepoError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
 from huggingface_hub.file_download import http_get, repo_folder_name
 from huggingface_hub.hf_api import RepoFile
-from huggingface_hub.utils import build_hf_headers, disable_progress_bars, filter_repo_objects
+from huggingface_hub.utils import build_hf_headers, disable_progress_bars, filter_repo_objects, validate_repo_id
 
 PATTERNS = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "tokenizer*"]
 """What mlx-lm reads of a repository; never code."""
@@ -47,11 +55,29 @@ class DiskFull(HubError):
 
 
 def cached(repository: str) -> Path | None:
-    """The newest snapshot on disk, which may lack files."""
+    """The newest snapshot on disk, which may lack files; raises HubError for a name that no repository can have."""
+    try:
+        validate_repo_id(repository)
+    except HFValidationError:
+        raise HubError(f"{repository!r} is no name of a model on the hub: those look like owner/name") from None
     try:
         return Path(snapshot_download(repository, allow_patterns=PATTERNS, local_files_only=True))
     except LocalEntryNotFoundError:
         return None
+
+
+def on_disk() -> dict[str, str]:
+    """The repositories with weights in the hub's cache, and when each was last changed (RFC 3339)."""
+    try:
+        repositories = scan_cache_dir().repos
+    except CacheNotFound:
+        return {}
+    return {
+        repository.repo_id: datetime.fromtimestamp(int(repository.last_modified), UTC).isoformat()
+        for repository in sorted(repositories, key=lambda repository: repository.repo_id)
+        if repository.repo_type == "model"
+        and any(file.file_name.endswith(".safetensors") for revision in repository.revisions for file in revision.files)
+    }
 
 
 def fetch(repository: str, tell: Tell) -> Path:

@@ -10,7 +10,7 @@ from subprocess import DEVNULL, PIPE
 import trio
 
 from sidecar.config import Config
-from sidecar.download import EX_UNAVAILABLE, ModelFiles, ModelUnavailable
+from sidecar.download import ALIASES, EX_UNAVAILABLE, ModelFiles, ModelUnavailable
 from sidecar.fit import GB, Limits, limits
 
 
@@ -53,6 +53,13 @@ class Library:
 
     def known(self, name: str) -> LocalModel | None:
         return self._models.get(name)
+
+    async def names(self) -> dict[str, str]:
+        """Every name that can be asked for without a path, and the date (RFC 3339) of what is on disk, else ""."""
+        command = [sys.executable, "-I", "-m", "sidecar.download"]
+        found = await trio.run_process(command, stdin=DEVNULL, capture_stdout=True, check=False)
+        on_disk: dict[str, str] = json.loads(found.stdout or b"{}").get("models", {})
+        return {"demo": "", **{alias: on_disk.get(id_, "") for alias, id_ in ALIASES.items()}, **on_disk}
 
     async def get(self, name: str) -> LocalModel:
         """The model, once it is on disk; raises ModelUnavailable. Whoever comes second waits for the first."""

@@ -5,7 +5,10 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from urllib.parse import unquote
 
 import msgspec
 import trio
@@ -13,12 +16,22 @@ import trio
 from sidecar import __version__
 from sidecar.answer import Answer, produce, refusal, unavailable
 from sidecar.anthropic import errors as api_errors
+from sidecar.anthropic import models
 from sidecar.anthropic import request as api
 from sidecar.anthropic.reply import Reply, sse
-from sidecar.control import LEASE_PATH, PROTOCOL, STATUS_PATH, STOP_PATH, LeaseEvent, LeaseRequest
+from sidecar.control import CONTROL, LEASE_PATH, PROTOCOL, STATUS_PATH, STOP_PATH, LeaseEvent, LeaseRequest
 from sidecar.download import ModelUnavailable
 from sidecar.engine_client import Engine
-from sidecar.errors import InvalidRequest, MethodNotAllowed, NotFound, RequestError, Unauthorized, Unavailable
+from sidecar.errors import (
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    Overloaded,
+    RequestError,
+    TooMany,
+    Unauthorized,
+    Unavailable,
+)
 from sidecar.frames import Count, Counted, FromEngine, Generate
 from sidecar.health import health, memory_in_full
 from sidecar.http import Connection, Disconnected, Request
@@ -28,6 +41,9 @@ from sidecar.memory import Memory
 
 EX_TEMPFAIL = 75
 """sysexits.h: not now, perhaps later."""
+
+PER_TERMINAL, IN_ALL = 100, 256
+"""Requests under way at most. Claude Code's /context asks 26 things at once, a script perhaps a hundred."""
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +62,7 @@ class App:
         self._memory = memory
         self._refused = 0
         self._started = time.monotonic()
+        self._running: Counter[Lease] = Counter()
 
     async def handle(self, connection: Connection, request: Request) -> None:
         """Answer one request; raises Disconnected when the client left."""
@@ -70,15 +87,14 @@ class App:
         headers = {"content-type": "application/json", "request-id": request_id}
         if error.retry_after is not None:
             headers["retry-after"] = str(error.retry_after)
+        if isinstance(error, MethodNotAllowed):
+            headers["allow"] = error.allow
         await connection.respond(error.status, headers, api_errors.encode(error, request_id))
 
     async def _route(self, connection: Connection, request: Request, request_id: str) -> None:
         routes: dict[str, dict[str, Callable[[], Awaitable[None]]]] = {
             "/": {"HEAD": lambda: connection.respond(200, {}, b"")},
-            "/health": {
-                "GET": lambda: self._health(connection, request),
-                "HEAD": lambda: self._health(connection, request),
-            },
+            "/health": {"GET": lambda: self._health(connection)},
             LEASE_PATH: {"POST": lambda: self._lease(connection, request)},
             STATUS_PATH: {"GET": lambda: connection.respond_json(self.status())},
             STOP_PATH: {"POST": lambda: self._stop(connection, request)},
@@ -89,30 +105,28 @@ class App:
         if request.path.startswith("/v1/models/"):
             routes[request.path] = {"GET": lambda: self._models(connection, request, request_id)}
         methods = routes.get(request.path)
-        if methods is None:
+        # A relay looks at the first request of a connection only: none behind it may be one that it would have refused.
+        if methods is None or (request.path.startswith(CONTROL) and not request.first):
             raise NotFound(f"there is nothing at {request.path}")
-        if request.method not in methods:
-            raise MethodNotAllowed(f"{request.path} takes {' or '.join(methods)}, not {request.method}")
-        await methods[request.method]()
+        method = "GET" if request.method == "HEAD" and "GET" in methods else request.method
+        if method not in methods:
+            raise MethodNotAllowed(request.path, methods, request.method)
+        await methods[method]()
 
     # Control
 
     async def _lease(self, connection: Connection, request: Request) -> None:
         try:
-            wanted = LeaseRequest.decode(request.body)
+            other = LeaseRequest.protocol_of(request.body) != PROTOCOL
+            wanted = None if other else LeaseRequest.decode(request.body)
         except ValueError as error:
             raise InvalidRequest(str(error)) from None
         await connection.begin(200, {"content-type": "application/x-ndjson"})
-        if self.leaving:
-            await connection.send(LeaseEvent("retry").encode())
+        if self.leaving or wanted is None:
+            await connection.send(self._turned_away().encode())
             await connection.finish()
-            return
-        if wanted.protocol != PROTOCOL:
-            reason = (
-                f"the running sidecar ({__version__}) speaks another protocol: run `claude-local stop`, then try again"
-            )
-            await connection.send(LeaseEvent("refused", reason=reason, exit_code=75).encode())
-            await connection.finish()
+            if not self.leaving and not self._in_use:
+                self.leave()
             return
         lease = self.leases.grant(wanted, time.monotonic())
         self._tell()
@@ -122,6 +136,20 @@ class App:
         finally:
             self.leases.release(lease, time.monotonic())
             self._tell()
+
+    @property
+    def _in_use(self) -> bool:
+        return bool([*self.leases]) or self.leases.running > 0
+
+    def _turned_away(self) -> LeaseEvent:
+        """A newer or older claude-local replaces an idle sidecar; nobody's session is ended for it."""
+        if self.leaving or not self._in_use:
+            return LeaseEvent("retry")
+        reason = (
+            f"the sidecar that runs (version {__version__}, pid {os.getpid()}) is of another version and in use: "
+            "end its terminals first, or run `claude-local stop --now`"
+        )
+        return LeaseEvent("refused", reason=reason, exit_code=75)
 
     async def _lease_events(self, connection: Connection, name: str) -> None:
         await connection.send(LeaseEvent("granted", model=name).encode())
@@ -176,11 +204,11 @@ class App:
         self.leaving, self.now_please = True, now
         self._tell()
 
-    async def _health(self, connection: Connection, request: Request) -> None:
+    async def _health(self, connection: Connection) -> None:
         """503 over a broken engine, for those who read no bodies."""
         shown = health(self._engine.state, self._memory.view, self.leaving)
         status = 503 if shown["status"] == "unhealthy" else 200
-        body = msgspec.json.encode({**shown, "version": __version__}) if request.method == "GET" else b""
+        body = msgspec.json.encode({**shown, "version": __version__})
         await connection.respond(status, {"content-type": "application/json"}, body)
 
     def status(self) -> dict[str, object]:
@@ -213,19 +241,25 @@ class App:
     # The public API
 
     async def _models(self, connection: Connection, request: Request, request_id: str) -> None:
-        model = self._authenticate(request).request.model
-        one = {"type": "model", "id": model, "display_name": model, "created_at": "1970-01-01T00:00:00Z"}
-        wanted = request.path.removeprefix("/v1/models").strip("/")
-        if wanted and wanted != model:
-            raise NotFound(f"model: {wanted} is not the model of this invocation, {model}")
-        page = {"data": [one], "has_more": False, "first_id": model, "last_id": model}
-        await connection.respond_json(one if wanted else page, {"request-id": request_id})
+        own = self._authenticate(request).request.model
+        dates = {own: "", **await self._library.names()}
+        listed = [self._model(name, date) for name, date in dates.items()]
+        wanted = unquote(request.path.removeprefix("/v1/models").removeprefix("/"))
+        answer = models.find(listed, wanted) if wanted else models.page(listed, request.query)
+        await connection.respond_json(answer, {"request-id": request_id})
+
+    def _model(self, name: str, date: str) -> models.Model:
+        """What is known of a model without reading anything."""
+        known = self._library.known(name)
+        window = known.limits.context_window if known else None
+        longest = known.limits.output_limit if known else None
+        return models.Model(name, window, longest, date or models.UNKNOWN)
 
     async def _count(self, connection: Connection, request: Request, request_id: str) -> None:
         lease = self._authenticate(request)
         parsed = api.parse_count(request.body)
         conversation = api.conversation(parsed)
-        with self._use():
+        with self._use(lease):
             model = await self._library.get(_model_name(parsed.model, lease))
             async with self._engine.use(model) as process:
                 match await process.count(Count(process.new_id(), conversation)):
@@ -236,7 +270,7 @@ class App:
 
     async def _messages(self, connection: Connection, request: Request, request_id: str) -> None:
         lease = self._authenticate(request)
-        parsed = api.parse_messages(request.body)
+        parsed = api.parse_messages(request.body, request.headers.get("anthropic-version", ""))
         todo = Generate(
             id=0,
             conversation=api.conversation(parsed),
@@ -245,15 +279,22 @@ class App:
             stop=api.stop_sequences(parsed),
             forced=api.forced_tools(parsed),
             parallel=api.parallel_calls(parsed),
+            thinking_budget=api.thinking_budget(parsed),
             session=request.headers.get("x-claude-code-session-id", lease.request.token_sha256),
         )
         if reason := self._memory.view.refusal():
             self._refused += 1
             raise Unavailable(reason, retry_after=10)
-        reply = Reply(f"msg_{secrets.token_hex(12)}", parsed.model, lambda: f"toolu_{secrets.token_hex(12)}")
+        reply = Reply(
+            f"msg_{secrets.token_hex(12)}",
+            parsed.model,
+            lambda: f"toolu_{secrets.token_hex(12)}",
+            api.shows_thinking(parsed),
+            todo.conversation.begun,
+        )
         answer = Answer(connection, reply, request_id, stream=bool(parsed.stream))
         name = _model_name(parsed.model, lease)
-        with self._use():
+        with self._use(lease):
             await connection.while_connected(lambda: self._answer(answer, name, todo, request_id))
 
     async def _answer(self, answer: Answer, name: str, todo: Generate, request_id: str) -> None:
@@ -277,27 +318,26 @@ class App:
             raise Unavailable("claude-local is being stopped; it starts again by itself")
         raise Unauthorized("this token belongs to no running claude-local")
 
-    def _use(self) -> "_Use":
-        return _Use(self)
+    @contextmanager
+    def _use(self, lease: Lease) -> Iterator[None]:
+        """A request under way: it holds off the idle deadlines, and counts against what may be under way."""
+        if self._running[lease] >= PER_TERMINAL:
+            raise TooMany(f"this terminal has {PER_TERMINAL} requests under way: wait for some of them")
+        if self._running.total() >= IN_ALL:
+            raise Overloaded(f"{IN_ALL} requests are under way: wait for some of them")
+        self._running[lease] += 1
+        self.leases.begin(time.monotonic())
+        self._tell()
+        try:
+            yield
+        finally:
+            self._running -= Counter([lease])
+            self.leases.end(time.monotonic())
+            self._tell()
 
     def _tell(self) -> None:
         self.changed.set()
         self.changed = trio.Event()
-
-
-class _Use:
-    """A request under way: it holds off the idle deadlines."""
-
-    def __init__(self, app: App) -> None:
-        self._app = app
-
-    def __enter__(self) -> None:
-        self._app.leases.begin(time.monotonic())
-        self._app._tell()
-
-    def __exit__(self, *_: object) -> None:
-        self._app.leases.end(time.monotonic())
-        self._app._tell()
 
 
 def _model_name(wanted: str, lease: Lease) -> str:

@@ -15,7 +15,7 @@ from typing import TextIO
 
 import trio
 
-from sidecar import control
+from sidecar import control, logs
 from sidecar.config import Config, ConfigError, load
 from sidecar.engine_client import Engine
 from sidecar.guard import GB, Lines
@@ -33,6 +33,7 @@ DRAIN_S = 600.0
 SOCKET_CHECK_S = 30.0
 BRING_BACK_S = 1.0
 """Between two attempts to load a model again that was given up for want of memory."""
+LOG_CHECK_S = 60.0
 
 log = logging.getLogger(__name__)
 
@@ -123,6 +124,7 @@ async def serve(
         door = Door(directory, listener, life, app, relays)
         memory.start(engine.shed, engine.evacuate)
         nursery.start_soon(door.run)
+        nursery.start_soon(_rotate_logs, config)
         nursery.start_soon(_signals, app)
         nursery.start_soon(_unload_when_unused, app, engine)
         nursery.start_soon(_bring_back, app, engine)
@@ -248,6 +250,13 @@ async def _bring_back(app: App, engine: Engine) -> None:
         await trio.sleep(BRING_BACK_S)
         if any(lease.request.strong for lease in app.leases):
             await engine.bring_back()
+
+
+async def _rotate_logs(config: Config) -> None:
+    while True:
+        if "sidecar.log" in logs.rotate(config.logs):
+            logs.reopen(config.logs)
+        await trio.sleep(LOG_CHECK_S)
 
 
 async def _signals(app: App) -> None:

@@ -7,11 +7,10 @@ from sidecar.errors import RequestError
 
 def envelope(error: RequestError, request_id: str) -> dict[str, object]:
     """The body of an error answer, and of an `event: error` once a stream has begun."""
-    return {
-        "type": "error",
-        "error": {"type": error.type, "message": str(error)},
-        "request_id": request_id,
-    }
+    what: dict[str, object] = {"type": error.type, "message": str(error)}
+    if error.code:
+        what["details"] = {"error_code": error.code}
+    return {"type": "error", "error": what, "request_id": request_id}
 
 
 def encode(error: RequestError, request_id: str) -> bytes:

@@ -5,11 +5,20 @@ reference: message_start, (block start, deltas, block stop)*, message_delta, mes
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
-from sidecar.frames import Finished, FromEngine, Started, TextDelta, ThinkingDelta, ToolArguments, ToolStart
+from sidecar.frames import (
+    Finished,
+    FromEngine,
+    Started,
+    TextDelta,
+    ThinkingDelta,
+    ThinkingEnd,
+    ToolArguments,
+    ToolStart,
+)
 
 _STOP_REASONS = {
     "end": "end_turn",
@@ -21,14 +30,32 @@ _STOP_REASONS = {
 
 PING: dict[str, Any] = {"type": "ping"}
 
+_EMPTY: dict[str, dict[str, Any]] = {
+    "text": {"type": "text", "text": ""},
+    "thinking": {"type": "thinking", "thinking": "", "signature": ""},
+    "tool_use": {"type": "tool_use"},
+}
+"""Content blocks at their start."""
+
 
 class Reply:
     """Folds the engine's events of one request into API events."""
 
-    def __init__(self, message_id: str, model: str, new_tool_id: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        message_id: str,
+        model: str,
+        new_tool_id: Callable[[], str],
+        thinking: Literal["whole", "omitted", "never"] = "whole",
+        begun: bool = False,
+    ) -> None:
+        """`thinking`: what the client gets to see of it: all, blocks with nothing but a signature, or no such block.
+        `begun`: the answer goes on from words of the client's, which its first blank may part from the next."""
         self._message_id = message_id
         self._model = model
         self._new_tool_id = new_tool_id
+        self._thinking = thinking
+        self._begun = begun
         self._open: str | None = None
         self._index = -1
         self._blank = ""
@@ -55,14 +82,16 @@ class Reply:
         """The API events that follow from one engine event."""
         match event:
             case TextDelta():
-                yield from self._text(event.text)
-            case ThinkingDelta():
-                yield from self._ensure("thinking", {"type": "thinking", "thinking": "", "signature": ""})
-                yield self._delta({"type": "thinking_delta", "thinking": event.text})
+                yield from self._words("text", event.text)
+            case ThinkingDelta() if self._thinking == "whole":
+                yield from self._words("thinking", event.text)
+            case ThinkingEnd() if self._thinking != "never":
+                yield from self._ensure("thinking")
+                yield self._delta({"type": "signature_delta", "signature": event.signature})
+                yield from self._close()
             case ToolStart():
                 yield from self._close()
-                block = {"type": "tool_use", "id": self._new_tool_id(), "name": event.name, "input": {}}
-                yield from self._ensure("tool_use", block)
+                yield from self._ensure("tool_use", id=self._new_tool_id(), name=event.name, input={})
             case ToolArguments():
                 yield self._delta({"type": "input_json_delta", "partial_json": event.json})
             case Finished():
@@ -70,29 +99,31 @@ class Reply:
                 yield {
                     "type": "message_delta",
                     "delta": {"stop_reason": _STOP_REASONS[event.reason], "stop_sequence": event.stop_sequence},
-                    "usage": _usage(event.prompt_tokens, event.cached_tokens, event.output_tokens),
+                    "usage": _usage(
+                        event.prompt_tokens, event.cached_tokens, event.output_tokens, event.thinking_tokens
+                    ),
                 }
                 yield {"type": "message_stop"}
             case _:
                 pass
 
-    def _text(self, text: str) -> Iterator[dict[str, Any]]:
+    def _words(self, kind: Literal["text", "thinking"], text: str) -> Iterator[dict[str, Any]]:
         # The API refuses empty and blank text blocks in history, so none is opened before there is something in it.
-        if self._open != "text":
+        if self._open != kind:
             self._blank += text
             if not self._blank.strip():
                 return
-            text, self._blank = self._blank.lstrip(), ""
-        yield from self._ensure("text", {"type": "text", "text": ""})
-        yield self._delta({"type": "text_delta", "text": text})
+            text, self._blank = self._blank if self._begun and self._index < 0 else self._blank.lstrip(), ""
+        yield from self._ensure(kind)
+        yield self._delta({"type": f"{kind}_delta", kind: text})
 
-    def _ensure(self, kind: str, block: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def _ensure(self, kind: str, **fields: Any) -> Iterator[dict[str, Any]]:
         if self._open == kind:
             return
         yield from self._close()
         self._index += 1
         self._open = kind
-        yield {"type": "content_block_start", "index": self._index, "content_block": block}
+        yield {"type": "content_block_start", "index": self._index, "content_block": _EMPTY[kind] | fields}
 
     def _delta(self, delta: dict[str, Any]) -> dict[str, Any]:
         return {"type": "content_block_delta", "index": self._index, "delta": delta}
@@ -101,9 +132,6 @@ class Reply:
         self._blank = ""
         if self._open is None:
             return
-        if self._open == "thinking":
-            # Clients send the signature back; nothing local checks it, but its absence makes some drop the block.
-            yield self._delta({"type": "signature_delta", "signature": "local"})
         self._open = None
         yield {"type": "content_block_stop", "index": self._index}
 
@@ -144,15 +172,19 @@ def _close_arguments(content: list[dict[str, Any]], arguments: str) -> None:
     if content[-1]["type"] != "tool_use":
         return
     try:
-        content[-1]["input"] = msgspec.json.decode(arguments)
+        # Passed on as it was written: numbers may be larger than Python's, and the order of keys is the model's.
+        content[-1]["input"] = msgspec.json.decode(arguments, type=msgspec.Raw)
     except msgspec.DecodeError:
         content.pop()  # cut off by max_tokens: half a call is no call
 
 
-def _usage(prompt: int, cached: int, output: int) -> dict[str, int]:
+def _usage(prompt: int, cached: int, output: int, thinking: int = 0) -> dict[str, Any]:
+    """Everything that is read is cached; writing to the cache costs nothing here and is not counted apart."""
     return {
         "input_tokens": prompt - cached,
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": cached,
         "output_tokens": output,
+        "output_tokens_details": {"thinking_tokens": thinking},
+        "service_tier": "standard",
     }

@@ -1,18 +1,43 @@
 """A Messages API request: JSON becomes typed values, checked once, then the engine's neutral conversation.
 
-The reference for every field is the official `anthropic` package's types. Unknown fields are ignored, as the
-API's own servers do for betas they do not know. Pure: bytes in, values out.
+Pure: bytes in, values out. The types, and what becomes of each field, are in `types`.
 """
 
+import json
 import re
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 
 from sidecar import frames
-from sidecar.errors import InvalidRequest
+from sidecar.anthropic.builtin import built_in
+from sidecar.anthropic.types import (
+    DROPPED_TOOLS,
+    REFUSED,
+    AnyBlock,
+    Compaction,
+    ContainerUpload,
+    CountRequest,
+    Document,
+    Image,
+    Message,
+    MessagesRequest,
+    OutputFormat,
+    RedactedThinking,
+    Remote,
+    SearchResult,
+    TextBlock,
+    Thinking,
+    ToolDefinition,
+    ToolReference,
+    ToolResult,
+    ToolUse,
+)
+from sidecar.errors import InvalidRequest, ThreadUnsupported
 
-_T = TypeVar("_T")
+_T = TypeVar("_T", bound=CountRequest)
+_Role = Literal["user", "assistant"]
+_Turns = list[tuple[_Role, list[frames.Block]]]
 
 _BILLING = "x-anthropic-billing-header:"
 """Claude Code's first system block: it changes between sessions and would part every prefix at its first token."""
@@ -20,96 +45,25 @@ _TOKEN_REMINDER = re.compile(
     r"<system-reminder>\s*<total_tokens>[^<]*</total_tokens>\s*</system-reminder>\s*|<total_tokens>[^<]*</total_tokens>\s*"
 )
 """Counts down from turn to turn: kept in history it would part the prefix at every turn."""
+_TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
+_NO_SAMPLING_SINCE = "2026-10-21"
+"""The version of the API that dropped temperature, top_p and top_k."""
+_LEAST_BUDGET = 1024
+_EFFORTS = {"low": 1024, "medium": 4096, "high": 16384}
+"""Tokens of thought by `output_config.effort`; "high" is the API's default."""
 
 
-class TextBlock(msgspec.Struct, frozen=True, tag_field="type", tag="text"):
-    text: str
-
-
-class TextSource(msgspec.Struct, frozen=True):
-    type: str = ""
-    data: str = ""
-    content: Any = None
-
-
-class Image(msgspec.Struct, frozen=True, tag_field="type", tag="image"):
-    pass
-
-
-class Document(msgspec.Struct, frozen=True, tag_field="type", tag="document"):
-    source: TextSource
-    title: str | None = None
-
-
-class ToolReference(msgspec.Struct, frozen=True, tag_field="type", tag="tool_reference"):
-    tool_name: str = ""
-
-
-class ToolUse(msgspec.Struct, frozen=True, tag_field="type", tag="tool_use"):
-    id: str
-    name: str
-    input: dict[str, Any]
-
-
-class ToolResult(msgspec.Struct, frozen=True, tag_field="type", tag="tool_result"):
-    tool_use_id: str
-    content: str | list[TextBlock | Image | Document | ToolReference] | None = None
-    is_error: bool | None = None
-
-
-class Thinking(msgspec.Struct, frozen=True, tag_field="type", tag="thinking"):
-    thinking: str = ""
-
-
-class RedactedThinking(msgspec.Struct, frozen=True, tag_field="type", tag="redacted_thinking"):
-    pass
-
-
-Block = TextBlock | Image | Document | ToolReference | ToolUse | ToolResult | Thinking | RedactedThinking
-
-
-class Message(msgspec.Struct, frozen=True):
-    role: Literal["user", "assistant", "system"]
-    content: str | list[Block]
-
-
-class ToolDefinition(msgspec.Struct, frozen=True):
-    name: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
-    description: str = ""
-    input_schema: dict[str, Any] | None = None
-    type: str | None = None
-
-
-class ToolChoice(msgspec.Struct, frozen=True):
-    type: Literal["auto", "any", "tool", "none"]
-    name: str | None = None
-    disable_parallel_tool_use: bool | None = None
-
-
-class CountRequest(msgspec.Struct, frozen=True):
-    """The body of `POST /v1/messages/count_tokens`."""
-
-    model: Annotated[str, msgspec.Meta(min_length=1, max_length=4096, pattern=r"^[^\x00]*$")]
-    messages: Annotated[list[Message], msgspec.Meta(min_length=1)]
-    system: str | list[TextBlock] | None = None
-    tools: list[ToolDefinition] | None = None
-    tool_choice: ToolChoice | None = None
-
-
-class MessagesRequest(CountRequest, frozen=True, kw_only=True):
-    """The body of `POST /v1/messages`."""
-
-    max_tokens: Annotated[int, msgspec.Meta(ge=0, le=2**31)]
-    stream: bool | None = None
-    temperature: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
-    top_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
-    top_k: Annotated[int, msgspec.Meta(ge=0, le=2**31)] | None = None
-    stop_sequences: list[str] | None = None
-
-
-def parse_messages(body: bytes) -> MessagesRequest:
-    """Raises InvalidRequest that names the field."""
-    return _parse(_messages_decoder, body)
+def parse_messages(body: bytes, version: str = "") -> MessagesRequest:
+    """`version`: the anthropic-version header. Raises InvalidRequest that names the field."""
+    request = _parse(_messages_decoder, body)
+    if version >= _NO_SAMPLING_SINCE:
+        for name in ("temperature", "top_p", "top_k"):
+            if getattr(request, name) is not None:
+                raise InvalidRequest(f"{name}: version {version} of the API has it no more; leave it out")
+    budget = request.thinking.budget_tokens if request.thinking else None
+    if budget is not None and request.thinking and request.thinking.type == "enabled" and budget >= request.max_tokens:
+        raise InvalidRequest("max_tokens: must be greater than thinking.budget_tokens")
+    return request
 
 
 def parse_count(body: bytes) -> CountRequest:
@@ -123,11 +77,18 @@ _count_decoder = msgspec.json.Decoder(CountRequest)
 
 def _parse(decoder: msgspec.json.Decoder[_T], body: bytes) -> _T:
     try:
-        return decoder.decode(body)
+        request = decoder.decode(body)
     except msgspec.ValidationError as error:
         raise InvalidRequest(_in_api_words(str(error))) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(f"the body is not valid JSON: {error}") from None
+    for name, why in REFUSED["request"].items():
+        if getattr(request, name):
+            raise (ThreadUnsupported if name == "thread" else InvalidRequest)(f"{name}: {why}")
+    thinking = request.thinking
+    if thinking and thinking.type == "enabled" and (thinking.budget_tokens or 0) < _LEAST_BUDGET:
+        raise InvalidRequest(f"thinking.enabled.budget_tokens: a number of at least {_LEAST_BUDGET} is required")
+    return request
 
 
 def _in_api_words(problem: str) -> str:
@@ -152,12 +113,18 @@ def stop_sequences(request: MessagesRequest) -> tuple[str, ...]:
     return tuple(request.stop_sequences or ())
 
 
-def forced_tools(request: MessagesRequest) -> tuple[str, ...]:
+def forced_tools(request: CountRequest) -> tuple[str, ...]:
     """The tools of which one must be called, by `tool_choice`; empty when the model may choose."""
     choice = request.tool_choice
     if choice is None or choice.type not in ("any", "tool"):
         return ()
-    names = tuple(tool.name for tool in request.tools or () if choice.type == "any" or tool.name == choice.name)
+    if choice.type == "tool" and choice.name is None:
+        raise InvalidRequest("tool_choice.tool.name: Field required")
+    names = tuple(
+        tool.name
+        for tool in request.tools or ()
+        if not _is_dropped(tool) and (choice.type == "any" or tool.name == choice.name)
+    )
     if not names:
         raise InvalidRequest(f"tool_choice: there is no tool {choice.name or ''}".rstrip())
     return names
@@ -167,32 +134,71 @@ def parallel_calls(request: MessagesRequest) -> bool:
     return not (request.tool_choice and request.tool_choice.disable_parallel_tool_use)
 
 
+def thinks(request: CountRequest) -> bool:
+    """Whether a model that can choose thinks first. A forced call and a begun answer leave no room for it."""
+    thinking, last = request.thinking, request.messages[-1]
+    if thinking is None or forced_tools(request) or last.role == "assistant":
+        return False
+    if thinking.type == "between_tools":
+        return any(isinstance(block, ToolResult) for block in last.content)
+    return thinking.type != "disabled"
+
+
+def thinking_budget(request: MessagesRequest) -> int:
+    """In tokens; 0 where there is no thinking. Small models can think for ever: where the client names no number, its
+    effort does, and half of max_tokens is left for the answer."""
+    if request.thinking is None or not thinks(request):
+        return 0
+    effort = request.output_config.effort if request.output_config else None
+    by_effort = min(_EFFORTS.get(effort or "high", request.max_tokens), request.max_tokens // 2)
+    return request.thinking.budget_tokens or max(1, by_effort)
+
+
+def shows_thinking(request: MessagesRequest) -> Literal["whole", "omitted", "never"]:
+    """What the client sees of the thoughts: it all, signatures only, or, when it did not ask, not even those."""
+    if not thinks(request):
+        return "never"
+    return "omitted" if request.thinking and request.thinking.display == "omitted" else "whole"
+
+
 def conversation(request: CountRequest) -> frames.Conversation:
     """Normalise: equal conversations give equal values, however the client spelled them.
 
     System messages before the first assistant turn are stable and join the system prompt, so that the user's words
     come last; later ones are folded, marked as reminders, into the user turn beside them.
     """
+    tools = _tools(request)
     system = [text for text in _system_texts(request.system) if not text.startswith(_BILLING)]
-    turns: list[tuple[Literal["user", "assistant"], list[frames.Block]]] = []
+    turns: _Turns = []
     for index, message in enumerate(request.messages):
-        blocks = _blocks(message, f"messages.{index}")
+        blocks = _blocks(message, f"messages.{index}", request)
+        if not message.content and not (message.role == "assistant" and index == len(request.messages) - 1):
+            raise InvalidRequest(f"messages.{index}.content: it must not be empty")
         if message.role == "system" and not any(role == "assistant" for role, _ in turns):
             system += [block.text for block in blocks if isinstance(block, frames.Text)]
             continue
         if message.role == "system":
             blocks = [_reminder(block) if isinstance(block, frames.Text) else block for block in blocks]
-        role: Literal["user", "assistant"] = "assistant" if message.role == "assistant" else "user"
+        role: _Role = "assistant" if message.role == "assistant" else "user"
         if turns and turns[-1][0] == role:
             turns[-1][1].extend(blocks)
         else:
             turns.append((role, blocks))
     _check(turns)
+    answer = _answer_format(request)
+    if answer and turns[-1][0] == "assistant":
+        raise InvalidRequest("output_config.format: it cannot be combined with a begun answer")
     return frames.Conversation(
         system="\n\n".join(filter(None, map(_without_reminders, system))),
         messages=tuple(frames.Message(role, tuple(blocks)) for role, blocks in turns),
-        tools=_tools(request),
+        tools=() if request.tool_choice and request.tool_choice.type == "none" else tools,
+        thinking=thinks(request),
+        answer_schema=answer.schema if answer else None,
     )
+
+
+def _answer_format(request: CountRequest) -> OutputFormat | None:
+    return request.output_config.format if request.output_config else request.output_format
 
 
 def _reminder(block: frames.Text) -> frames.Text:
@@ -202,14 +208,26 @@ def _reminder(block: frames.Text) -> frames.Text:
     return frames.Text(f"<system-reminder>\n{block.text.strip()}\n</system-reminder>")
 
 
-def _check(turns: list[tuple[Literal["user", "assistant"], list[frames.Block]]]) -> None:
+def _check(turns: _Turns) -> None:
+    """The API's rules about the order of things; templates rely on them."""
     if not turns or turns[0][0] != "user":
         raise InvalidRequest("messages: the first message must have the role user")
-    known = {block.id for _, blocks in turns for block in blocks if isinstance(block, frames.Call)}
+    open_calls: list[str] = []
+    known: set[str] = set()
     for _, blocks in turns:
-        for block in blocks:
-            if isinstance(block, frames.Result) and block.call_id not in known:
-                raise InvalidRequest(f"messages: the tool_result for {block.call_id!r} has no tool_use before it")
+        results = {block.call_id for block in blocks if isinstance(block, frames.Result)}
+        if lost := [call for call in open_calls if call not in results]:
+            raise InvalidRequest(
+                f"messages: tool_use ids were found without tool_result blocks immediately after: {', '.join(lost)}"
+            )
+        if stray := results - known:
+            raise InvalidRequest(f"messages: the tool_result for {min(stray)!r} has no tool_use before it")
+        open_calls = [block.id for block in blocks if isinstance(block, frames.Call)]
+        if known & {*open_calls} or len({*open_calls}) < len(open_calls):
+            raise InvalidRequest("messages: tool_use ids must be unique")
+        known |= {*open_calls}
+    if open_calls:
+        raise InvalidRequest(f"messages: the tool_use {open_calls[0]!r} has no tool_result after it")
     last = turns[-1][1][-1] if turns[-1][1] else None
     if turns[-1][0] == "assistant" and isinstance(last, frames.Text) and last.text != last.text.rstrip():
         raise InvalidRequest("messages: final assistant content cannot end with trailing whitespace")
@@ -221,77 +239,148 @@ def _system_texts(system: str | list[TextBlock] | None) -> list[str]:
     return [block.text for block in system or ()]
 
 
+# Tools
+
+
 def _tools(request: CountRequest) -> tuple[frames.Tool, ...]:
-    if request.tool_choice and request.tool_choice.type == "none":
-        return ()
-    tools = []
-    for index, tool in enumerate(request.tools or ()):
-        if tool.input_schema is None:
+    """The tools that the model may call; deferred ones from where a tool_reference has shown them."""
+    definitions = request.tools or []
+    shown = _referenced(request)
+    searched = any(_is_dropped(tool) for tool in definitions)
+    tools: dict[str, frames.Tool] = {}
+    for index, definition in enumerate(definitions):
+        if _is_dropped(definition):
+            continue
+        tool = _tool(definition, f"tools.{index}")
+        if tool.name in tools:
+            raise InvalidRequest(f"tools.{index}.name: tool names must be unique")
+        deferred = bool(definition.defer_loading) and not searched
+        if not deferred or tool.name in shown:
+            tools[tool.name] = msgspec.structs.replace(tool, listed=not deferred)
+    return tuple(tools.values())
+
+
+def _is_dropped(tool: ToolDefinition) -> bool:
+    return (tool.type or "").startswith(DROPPED_TOOLS)
+
+
+def _tool(definition: ToolDefinition, path: str) -> frames.Tool:
+    if definition.type not in (None, "custom"):
+        tool = built_in(definition.type or "", definition.name)
+        if tool is None:
             raise InvalidRequest(
-                f"tools.{index}: {tool.type or tool.name!r} runs on the vendor's servers; "
-                "a local model has only the client's own tools"
+                f"{path}: {definition.type} runs on the vendor's servers; a local model has the client's own tools only"
             )
-        tools.append(frames.Tool(tool.name, tool.description, tool.input_schema))
-    return tuple(tools)
+    elif definition.input_schema is None:
+        raise InvalidRequest(f"{path}.input_schema: Field required")
+    elif definition.input_schema.get("type", "object") != "object":
+        raise InvalidRequest(f"{path}.input_schema.type: it must be 'object'")
+    else:
+        tool = frames.Tool(definition.name, definition.description, definition.input_schema)
+    if not _TOOL_NAME.fullmatch(tool.name):
+        raise InvalidRequest(f"{path}.name: it must match ^{_TOOL_NAME.pattern}$")
+    return tool
 
 
-def _blocks(message: Message, path: str) -> list[frames.Block]:
+def _referenced(request: CountRequest) -> set[str]:
+    """The names of all tools that a result in the history refers to."""
+    contents = [message.content for message in request.messages if not isinstance(message.content, str)]
+    blocks = [block for content in contents for block in content]
+    for block in list(blocks):
+        if isinstance(block, ToolResult) and isinstance(block.content, list):
+            blocks += block.content
+    return {block.tool_name for block in blocks if isinstance(block, ToolReference)}
+
+
+# Content
+
+
+def _blocks(message: Message, path: str, request: CountRequest) -> list[frames.Block]:
     if isinstance(message.content, str):
         return _text(message.content)
     blocks: list[frames.Block] = []
     for index, block in enumerate(message.content):
-        blocks += _block(block, message.role, f"{path}.content.{index}")
+        blocks += _block(block, message.role, f"{path}.content.{index}", request)
     return blocks
 
 
-def _block(block: Block, role: str, path: str) -> list[frames.Block]:
+def _block(block: AnyBlock, role: str, path: str, request: CountRequest) -> list[frames.Block]:
     match block:
         case TextBlock():
             return _text(block.text)
         case ToolUse() if role == "assistant":
             return [frames.Call(block.id, block.name, block.input)]
         case ToolResult() if role == "user":
-            return [frames.Result(block.tool_use_id, _result_text(block, path), bool(block.is_error))]
-        case Thinking() | RedactedThinking() if role == "assistant":
-            return []  # chat templates drop earlier thinking; another model's would only mislead
-        case Document():
+            return [frames.Result(block.tool_use_id, _result_text(block, path, request), bool(block.is_error))]
+        case Thinking() if role == "assistant":
+            return [frames.Thinking(block.thinking, block.signature)]
+        case RedactedThinking() if role == "assistant":
+            return []
+        case Document() if role == "user":
             return _text(_document_text(block, path))
+        case SearchResult() if role == "user":
+            return _text(_search_text(block))
+        case Compaction():
+            return _text(block.content or "")
         case Image():
-            raise InvalidRequest(f"{path}: this model reads text only, not images")
-        case ToolReference():
+            raise InvalidRequest(f"{path}.source: {REFUSED['image']['source']}, not images")
+        case ContainerUpload():
+            raise InvalidRequest(f"{path}.file_id: {REFUSED['container_upload']['file_id']}")
+        case ToolReference() | Remote():
             return []
     raise InvalidRequest(
         f"{path}: a {block.__struct_config__.tag} block cannot stand in a message with the role {role}"
     )
 
 
-def _result_text(result: ToolResult, path: str) -> str:
+def _result_text(result: ToolResult, path: str, request: CountRequest) -> str:
     if isinstance(result.content, str):
         return _without_reminders(result.content)
-    return "\n".join(_result_part(part, f"{path}.content.{index}") for index, part in enumerate(result.content or ()))
+    parts = (_result_part(part, f"{path}.content.{index}", request) for index, part in enumerate(result.content or ()))
+    return "\n".join(filter(None, parts))
 
 
-def _result_part(part: TextBlock | Image | Document | ToolReference, path: str) -> str:
+def _result_part(part: AnyBlock, path: str, request: CountRequest) -> str:
     match part:
         case TextBlock():
             return _without_reminders(part.text)
         case Document():
             return _document_text(part, path)
+        case SearchResult():
+            return _search_text(part)
         case ToolReference():
-            return part.tool_name
-        case _:
+            return _definition_text(part.tool_name, request)
+        case Image():
             # Refusing would end the conversation: the client sends its history again with every turn.
             return "[an image; this model reads text only]"
+        case _:
+            return ""
+
+
+def _definition_text(name: str, request: CountRequest) -> str:
+    """A deferred tool as the prompt lists tools: shown where it was found, so that the prompt's beginning stays."""
+    for tool in request.tools or ():
+        if tool.name == name and tool.defer_loading:
+            shown = {"name": name, "description": tool.description, "parameters": tool.input_schema}
+            return json.dumps(shown, ensure_ascii=False)
+    return name
 
 
 def _document_text(document: Document, path: str) -> str:
-    if document.source.type == "text":
-        return document.source.data
-    if document.source.type == "content" and isinstance(document.source.content, str):
-        return document.source.content
-    raise InvalidRequest(
-        f"{path}.source: this model reads text documents only, not {document.source.type or 'this one'}"
-    )
+    source = document.source
+    if source.type == "text":
+        text = source.data
+    elif source.type == "content" and isinstance(source.content, str):
+        text = source.content
+    elif source.type == "content" and all(isinstance(part, TextBlock) for part in source.content):
+        text = "\n".join(part.text for part in source.content if isinstance(part, TextBlock))
+    else:
+        raise InvalidRequest(f"{path}.source: this model reads text documents only, not {source.type}")
+    return "\n".join(filter(None, [document.title, document.context, text]))
+
+
+def _search_text(result: SearchResult) -> str:
+    return "\n".join([result.title, result.source, *(block.text for block in result.content)])
 
 
 def _text(text: str) -> list[frames.Block]:

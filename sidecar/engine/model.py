@@ -17,9 +17,9 @@ from mlx_lm.sample_utils import make_sampler
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 from msgspec.structs import astuple
 
+from sidecar.engine.grammar import Grammars
 from sidecar.engine.prefix import Cache
 from sidecar.engine.prompt import PromptBuilder
-from sidecar.engine.tools import Grammars
 from sidecar.fit import Costs, Passes, transient_limit
 from sidecar.frames import Sampling
 
@@ -39,7 +39,7 @@ class Model:
     tokenizer: TokenizerWrapper
     prompts: PromptBuilder
     grammars: Grammars | None
-    """None when the tokenizer is not one that llguidance reads: calls are then parsed but not enforced."""
+    """None when llguidance cannot read the tokenizer: tools are then refused, since their calls could be invalid."""
     vocabulary: int
     """Width of the logits, which may exceed the tokenizer's."""
     costs: Costs
@@ -76,14 +76,14 @@ def load(path: Path, memory: int) -> Model:
     mx.eval(weights.parameters())
     vocabulary, costs, pace = measure(weights)
     log.info("costs: %s", costs)
+    prompts = PromptBuilder(tokenizer)
     try:
-        grammars = Grammars(from_tokenizer(tokenizer._tokenizer, vocabulary, sorted(tokenizer.eos_token_ids)))
+        guide = from_tokenizer(tokenizer._tokenizer, vocabulary, sorted(tokenizer.eos_token_ids))
+        grammars = Grammars(guide, tokenizer, prompts.calls)
     except ValueError as error:
-        log.warning("tool calls are not enforced, since llguidance cannot read this tokenizer: %s", error)
+        log.warning("tools will be refused, since llguidance cannot read this tokenizer: %s", error)
         grammars = None
-    return Model(
-        weights, tokenizer, PromptBuilder(tokenizer), grammars, vocabulary, costs, pace, recommended_sampling(path)
-    )
+    return Model(weights, tokenizer, prompts, grammars, vocabulary, costs, pace, recommended_sampling(path))
 
 
 def recommended_sampling(path: Path) -> Sampling:

@@ -6,7 +6,9 @@ probes through it at load, not by model names.
 
 import json
 import re
+import secrets
 from bisect import bisect_left
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,11 +16,16 @@ from typing import Any
 import msgspec
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 
-from sidecar.engine.tools import CALL_END, CALL_START, render_call
-from sidecar.frames import Call, Conversation, Message, Result, Text, Tool
+from sidecar.engine.call import OURS, PROBE, CallFormat, learn
+from sidecar.engine.parser import is_ours, said
+from sidecar.engine.replay import Replay, digests
+from sidecar.frames import Block, Call, Conversation, Message, Result, Text, Thinking, Tool
 
 _PROBE = "XPROBEX"
 """A word that no template contains."""
+
+Turn = dict[str, Any]
+"""A message as chat templates take it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +36,10 @@ class Prompt:
     user message), ascending: where a cache that cannot be trimmed needs checkpoints."""
     opening: str
     """What the template already wrote of the answer, such as an opened thinking block."""
+    answer_start: int | None
+    """Index of the token with which the answer's turn begins; None where that is not the start of a token."""
+    asked: bytes
+    """The digest of the conversation."""
 
 
 class PromptBuilder:
@@ -42,37 +53,122 @@ class PromptBuilder:
             if token.special and token.content.strip()
         ]
         self._special = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))) or r"(?!)")
+        self._replay = Replay()
+        self._nonce = secrets.token_hex(8)
 
     @cached_property
-    def native_tools(self) -> bool:
-        """Whether the template renders tool definitions and mlx-lm can parse the calls that follow from them."""
+    def native_calls(self) -> CallFormat | None:
+        """The template's own format of calls; None when it renders no tools, or writes calls in a way that no grammar
+        could hold to a schema."""
         tool = {"type": "function", "function": {"name": _PROBE, "description": "", "parameters": {"type": "object"}}}
-        return bool(self._tokenizer.has_tool_calling) and _PROBE in self._probe([_user("x")], tools=[tool])
+        if not self._tokenizer.has_tool_calling or _PROBE not in self._probe([_user("x")], tools=[tool]):
+            return None
+        calls = [{"id": _call_id(index), "type": "function", "function": call} for index, call in enumerate(PROBE)]
+        text = self._probe([_user("x"), {"role": "assistant", "content": "", "tool_calls": calls}], tools=[tool])
+        return learn(text, self._tokenizer.tool_call_start, self._tokenizer.tool_call_end)
 
     @property
-    def json_calls(self) -> bool:
-        """Whether calls are written in the JSON format, which a grammar can enforce."""
-        return not self.native_tools or self._tokenizer.tool_call_start == CALL_START
+    def calls(self) -> CallFormat:
+        """How this model writes calls."""
+        return self.native_calls or OURS
 
     @cached_property
     def _renders_system(self) -> bool:
         return _PROBE in self._probe([{"role": "system", "content": _PROBE}, _user("x")])
 
+    @cached_property
+    def _talks_after_results(self) -> bool:
+        """Whether the user may say something right after a tool's result; some templates insist on an answer first."""
+        call = {"id": _call_id(0), "type": "function", "function": _named("x", {})}
+        called = {"role": "assistant", "content": "", "tool_calls": [call]}
+        result = {"role": "tool", "tool_call_id": _call_id(0), "name": "x", "content": "x"}
+        return _PROBE in self._probe([_user("x"), called, result, _user(_PROBE)])
+
+    @cached_property
+    def _header(self) -> str | None:
+        """What stands before an answer, in a prompt for it and in history alike; None when the two do not agree."""
+        asked = [_user("x")]
+        before, prompt = self._probe(asked, open_answer=False), self._probe(asked)
+        history = self._probe([*asked, {"role": "assistant", "content": _PROBE}, _user("y")])
+        if not (prompt.startswith(before) and history.startswith(before) and _PROBE in history):
+            return None
+        header = prompt[len(before) : _common_length(prompt, history[: history.index(_PROBE)])]
+        return header if header or history.startswith(before + _PROBE) else None
+
     def build(self, conversation: Conversation) -> Prompt:
         """Render and tokenise. Raises ValueError when the model's template refuses the conversation."""
-        messages = self._messages(conversation)
+        if replayed := self._replayed(conversation):
+            try:
+                return self._build(conversation, replayed)
+            except ValueError:
+                pass  # this template wants to see the calls themselves
+        return self._build(conversation, {})
+
+    def remember(self, prompt: Prompt, blocks: list[Block], sampled: list[int]) -> None:
+        """Keep an answer as it was sampled (without the token that ended it), for when it comes back as history."""
+        if prompt.answer_start is not None:
+            self._replay.add(said(blocks), prompt.asked, [*prompt.tokens[prompt.answer_start :], *sampled])
+
+    def _replayed(self, conversation: Conversation) -> dict[int, list[int]]:
+        """The messages that hold an answer of ours, by their index, as they were sampled."""
+        if self._header is None:
+            return {}
+        answers = {
+            index: self._replay.find(said(list(message.blocks)), asked)
+            for index, (message, asked) in enumerate(
+                zip(conversation.messages[:-1], digests(conversation.messages), strict=False)
+            )
+            if message.role == "assistant"
+        }
+        return {index: tokens for index, tokens in answers.items() if tokens}
+
+    def _build(self, conversation: Conversation, replayed: Mapping[int, list[int]]) -> Prompt:
+        messages = self._messages(conversation, replayed)
         prefill = messages.pop()["content"] if messages[-1]["role"] == "assistant" else ""
-        tools = [_definition(tool) for tool in conversation.tools] if self.native_tools else None
-        head = self._render(messages, tools)
-        encoding = self._tokenizer.backend_tokenizer.encode(head + prefill, add_special_tokens=False)
-        starts = [start for start, _ in encoding.offsets]
+        tools = [_definition(tool) for tool in _listed(conversation)] if self.native_calls else None
+        head = self._render(messages, tools, conversation.thinking)
+        tokens, starts = self._tokenise(head, prefill, replayed)
         return Prompt(
-            tokens=encoding.ids,
-            boundaries=tuple(_tokens_before(starts, cut) for cut in self._cuts(conversation, tools, head)),
-            opening=head[len(self._render(messages, tools, add_generation_prompt=False)) :] + prefill,
+            tokens=tokens,
+            boundaries=tuple(_tokens_before(starts, cut) for cut in self._cuts(conversation, tools, head, replayed)),
+            opening=head[len(self._render(messages, tools, conversation.thinking, open_answer=False)) :] + prefill,
+            answer_start=self._answer_start(head, starts) if not prefill else None,
+            asked=[*digests(conversation.messages)][-1],
         )
 
-    def _cuts(self, conversation: Conversation, tools: list[dict[str, Any]] | None, head: str) -> list[int]:
+    def _answer_start(self, head: str, starts: list[int]) -> int | None:
+        at = head.rfind(self._header) if self._header is not None else -1
+        first = bisect_left(starts, at)
+        return first if at == len(head) or starts[first : first + 1] == [at] else None
+
+    def _tokenise(self, head: str, prefill: str, replayed: Mapping[int, list[int]]) -> tuple[list[int], list[int]]:
+        """Tokens, and where each begins in the text; those of a replayed answer all begin with its header."""
+        tokens: list[int] = []
+        starts: list[int] = []
+
+        def encode(text: str, offset: int) -> None:
+            encoding = self._tokenizer.backend_tokenizer.encode(text, add_special_tokens=False)
+            tokens.extend(encoding.ids)
+            starts.extend(offset + start for start, _ in encoding.offsets)
+
+        position = 0
+        header = self._header or ""
+        for index, answer in replayed.items():
+            mark = self._mark(index)
+            at = head.find(mark, position)
+            cut = head.rfind(header, position, at) if at >= 0 else -1
+            if cut < 0:
+                raise ValueError("the template rewrites what stands in an answer's place")
+            encode(head[position:cut], position)
+            tokens += answer
+            starts += [cut] * len(answer)
+            position = at + len(mark)
+        encode(head[position:] + prefill, position)
+        return tokens, starts
+
+    def _cuts(
+        self, conversation: Conversation, tools: list[Turn] | None, head: str, replayed: Mapping[int, list[int]]
+    ) -> list[int]:
         """Positions in the text where a neighbour's prompt may part from this one, ascending.
 
         Found by rendering the conversation with other words: a template may write anything around a message.
@@ -80,56 +176,66 @@ class PromptBuilder:
         last = max(index for index, message in enumerate(conversation.messages) if message.role == "user")
         cuts = []
         for kept in sorted({0, last}):
-            messages = (*conversation.messages[:kept], Message("user", (Text(_PROBE),)))
+            messages = (*conversation.messages[:kept], _in_other_words(conversation.messages[kept]))
             other = msgspec.structs.replace(conversation, messages=messages)
-            cuts.append(_common_length(head, self._render(self._messages(other), tools)))
+            text = self._render(self._messages(other, replayed), tools, conversation.thinking)
+            cuts.append(_common_length(head, text))
         return cuts
 
-    def _messages(self, conversation: Conversation) -> list[dict[str, Any]]:
+    def _messages(self, conversation: Conversation, replayed: Mapping[int, list[int]]) -> list[Turn]:
         system = self._clean(conversation.system)
-        if conversation.tools and not self.native_tools:
-            system = f"{system}\n\n{_describe(conversation.tools)}".strip()
-        names = {
-            block.id: block.name
-            for message in conversation.messages
-            for block in message.blocks
-            if isinstance(block, Call)
-        }
-        turns = [turn for message in conversation.messages for turn in self._turns(message, names)]
+        if (listed := _listed(conversation)) and not self.native_calls:
+            system = f"{system}\n\n{_describe(listed)}".strip()
+        if conversation.answer_schema is not None:
+            system = f"{system}\n\n{_describe_answer(conversation.answer_schema)}".strip()
+        ids = _Ids(conversation)
+        turns: list[Turn] = []
+        for index, message in enumerate(conversation.messages):
+            if index in replayed:
+                turns.append({"role": "assistant", "content": self._mark(index)})
+            else:
+                turns += self._turns(message, ids)
         if system and self._renders_system:
             return [{"role": "system", "content": system}, *turns]
         if system:
             turns[0] = {**turns[0], "content": f"{system}\n\n{turns[0]['content']}"}
         return turns
 
-    def _turns(self, message: Message, names: dict[str, str]) -> list[dict[str, Any]]:
+    def _turns(self, message: Message, ids: "_Ids") -> list[Turn]:
         text = "\n\n".join(
             self._clean(block.text) for block in message.blocks if isinstance(block, Text) and block.text
         )
         if message.role == "assistant":
-            return [self._assistant(text, [block for block in message.blocks if isinstance(block, Call)])]
+            return [self._assistant(text, message, ids)]
         results = [block for block in message.blocks if isinstance(block, Result)]
-        if not self.native_tools:
+        if not self.native_calls:
             parts = [f"<tool_response>\n{self._result(result)}\n</tool_response>" for result in results]
             return [_user("\n".join([*parts, text] if text or not parts else parts))]
         turns = [
             {
                 "role": "tool",
-                "tool_call_id": result.call_id,
-                "name": names.get(result.call_id, ""),
+                "tool_call_id": ids.short[result.call_id],
+                "name": ids.names[result.call_id],
                 "content": self._result(result),
             }
             for result in results
         ]
+        if text and turns and not self._talks_after_results:
+            turns[-1]["content"] += f"\n\n{text}"
+            return turns
         return [*turns, _user(text)] if text or not turns else turns
 
-    def _assistant(self, text: str, calls: list[Call]) -> dict[str, Any]:
-        if not self.native_tools:
-            return {"role": "assistant", "content": "\n".join(filter(None, [text, *map(render_call, calls)]))}
-        turn: dict[str, Any] = {"role": "assistant", "content": text}
+    def _assistant(self, text: str, message: Message, ids: "_Ids") -> Turn:
+        calls = [block for block in message.blocks if isinstance(block, Call)]
+        if not self.native_calls:
+            return {"role": "assistant", "content": "\n".join(filter(None, [text, *map(self.calls.render, calls)]))}
+        turn: Turn = {"role": "assistant", "content": text}
+        thoughts = [block.text for block in message.blocks if isinstance(block, Thinking) and is_ours(block.signature)]
+        if thoughts := list(filter(None, map(str.strip, thoughts))):
+            turn["reasoning_content"] = "\n".join(thoughts)  # shown where the template's author wants it shown
         if calls:
             turn["tool_calls"] = [
-                {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+                {"id": ids.short[call.id], "type": "function", "function": _named(call.name, call.arguments)}
                 for call in calls
             ]
         return turn
@@ -138,30 +244,63 @@ class PromptBuilder:
         text = self._clean(result.text)
         return f"Error: {text}" if result.is_error and not text.startswith("Error") else text
 
+    def _mark(self, index: int) -> str:
+        """A word that stands in the text for a replayed answer."""
+        return f"X{self._nonce}X{index}X"
+
     def _clean(self, text: str) -> str:
         """Break up special tokens in foreign text: a file that holds `<|end|>` must not end the user's turn."""
         return self._special.sub(lambda match: match[0][0] + "\u200b" + match[0][1:], text)
 
     def _render(
-        self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None, add_generation_prompt: bool = True
+        self, messages: list[Turn], tools: list[Turn] | None, thinking: bool = False, open_answer: bool = True
     ) -> str:
         try:
             rendered: str = self._tokenizer.apply_chat_template(
-                messages, tools=tools, add_generation_prompt=add_generation_prompt, tokenize=False
+                messages, tools=tools, add_generation_prompt=open_answer, tokenize=False, enable_thinking=thinking
             )
         except Exception as error:  # Jinja raises what the template's author liked
             raise ValueError(f"this model's chat template refuses the conversation: {error}") from error
         return rendered
 
-    def _probe(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None = None) -> str:
+    def _probe(self, messages: list[Turn], tools: list[Turn] | None = None, open_answer: bool = True) -> str:
         try:
-            return self._render(messages, tools)
+            return self._render(messages, tools, open_answer=open_answer)
         except ValueError:
             return ""
 
 
+class _Ids:
+    """The calls of a conversation: names, and ids in the one form that all templates accept (some check)."""
+
+    def __init__(self, conversation: Conversation) -> None:
+        calls = [block for message in conversation.messages for block in message.blocks if isinstance(block, Call)]
+        self.names = {call.id: call.name for call in calls}
+        self.short = {call.id: _call_id(index) for index, call in enumerate(calls)}
+
+
+def _call_id(index: int) -> str:
+    return f"call{index % 100000:05}"  # Mistral's templates insist on nine letters and digits
+
+
+def _named(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "arguments": arguments}
+
+
+def _in_other_words(message: Message) -> Message:
+    """The same message with nothing of what it said."""
+    blocks = tuple(
+        Result(block.call_id, _PROBE) if isinstance(block, Result) else Text(_PROBE) for block in message.blocks
+    )
+    return Message(message.role, blocks or (Text(_PROBE),))
+
+
 def _user(text: str) -> dict[str, Any]:
     return {"role": "user", "content": text}
+
+
+def _listed(conversation: Conversation) -> list[Tool]:
+    return [tool for tool in conversation.tools if tool.listed]
 
 
 def _definition(tool: Tool) -> dict[str, Any]:
@@ -169,14 +308,21 @@ def _definition(tool: Tool) -> dict[str, Any]:
     return {"type": "function", "function": function}
 
 
-def _describe(tools: tuple[Tool, ...]) -> str:
+def _describe(tools: list[Tool]) -> str:
     """The tools in words, for templates that know none. The call format is the most widely trained one."""
     listed = "\n".join(json.dumps(_definition(tool)["function"], ensure_ascii=False) for tool in tools)
+    example = OURS.render(Call("", "function name", {"parameter": "value"}))
     return (
         "# Tools\nYou can call these functions; each line describes one, its parameters as JSON Schema:\n"
-        f"{listed}\n\nTo call one, write exactly this, and nothing after the last call:\n"
-        f'{CALL_START}\n{{"name": "function name", "arguments": {{"parameter": "value"}}}}\n{CALL_END}\n'
+        f"{listed}\n\nTo call one, write exactly this, and nothing after the last call:\n{example}\n"
         "The result comes back between <tool_response> and </tool_response>. Never invent a result."
+    )
+
+
+def _describe_answer(schema: dict[str, Any]) -> str:
+    return (
+        "# Answer\nAnswer with JSON alone, without any other words, that this JSON Schema accepts:\n"
+        f"{json.dumps(schema, ensure_ascii=False)}"
     )
 
 

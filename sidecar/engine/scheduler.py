@@ -14,9 +14,12 @@ from typing import Any, Literal, NamedTuple
 import mlx.core as mx
 from mlx_lm.generate import BatchGenerator, StopSequences
 
+from sidecar.engine.grammar import Shape
 from sidecar.engine.model import Model
+from sidecar.engine.parser import AnswerParser
 from sidecar.engine.prefix import Cache, PrefixCache
-from sidecar.engine.tools import AnswerParser, GrammarProcessor
+from sidecar.engine.processors import GrammarProcessor, ThinkingBudget
+from sidecar.engine.prompt import Prompt
 from sidecar.fit import CHUNK, GB, REPLY, STEP, Costs, Demand, Verdict, admit, longest_prompt, peak
 from sidecar.frames import Failed, Finished, Frame, Generate, Progress, Started
 
@@ -46,10 +49,9 @@ class Stream:
     """One request on its way: waiting, then reading its prompt, then decoding."""
 
     id: int
+    prompt: Prompt
     tokens: list[int]
     """The prompt, then also what was sampled."""
-    prompt_length: int
-    boundaries: tuple[int, ...]
     max_tokens: int
     limited_by_window: bool
     sampler: Any
@@ -63,6 +65,11 @@ class Stream:
     """The most tokens to read at once: what its memory was predicted with."""
     keep: bool = True
     """Whether its row may stay as a prefix while it decodes."""
+    thinking_tokens: int = 0
+
+    @property
+    def prompt_length(self) -> int:
+        return len(self.prompt.tokens)
 
     @property
     def unread(self) -> int:
@@ -79,7 +86,7 @@ class Stream:
         cuts: tuple[int, ...] = ()
         if not costs.trims(self.prompt_length + self.max_tokens):
             regular = range(CHECKPOINT, self.prompt_length, CHECKPOINT)
-            cuts = tuple(sorted({*regular, *(cut for cut in self.boundaries if cut < self.prompt_length)}))
+            cuts = tuple(sorted({*regular, *(cut for cut in self.prompt.boundaries if cut < self.prompt_length)}))
         return Demand(self.prompt_length, reply, read, cuts, self.chunk)
 
 
@@ -161,6 +168,9 @@ class Scheduler:
         """Render the prompt and queue the request; one that cannot run is answered with Failed at once."""
         try:
             prompt = self.model.prompts.build(request.conversation)
+            thought_open = self._opens_thought(prompt.opening)
+            room = self.context_window - len(prompt.tokens)
+            processors = self._processors(request, thought_open, room)
         except ValueError as error:
             self.send(Failed(request.id, "invalid", str(error)))
             return
@@ -169,20 +179,18 @@ class Scheduler:
             # "tokens > maximum" in the API's words: the window less one token of answer.
             self.send(Failed(request.id, "too_long", f"{length} {self.context_window - 1}"))
             return
-        room = self.context_window - length
-        tools, native = request.conversation.tools, self.model.prompts.native_tools
+        calls = self.model.prompts.calls if request.conversation.tools else None
         self.waiting.append(
             Stream(
                 id=request.id,
-                tokens=prompt.tokens,
-                prompt_length=length,
-                boundaries=prompt.boundaries,
+                prompt=prompt,
+                tokens=list(prompt.tokens),
                 max_tokens=min(request.max_tokens, room),
                 limited_by_window=room < request.max_tokens,
                 sampler=self.model.sampler(request.sampling),
-                processors=self._processors(request),
-                parser=AnswerParser(request.id, self.model.tokenizer, tools, native, request.stop, prompt.opening),
-                detokenizer=self.model.tokenizer.detokenizer,
+                processors=processors,
+                parser=AnswerParser(request.id, self.model.tokenizer, calls, request.stop, thought_open),
+                detokenizer=self._detokenizer(request, prompt),
             )
         )
 
@@ -312,7 +320,7 @@ class Scheduler:
 
     @staticmethod
     def _is_checkpoint(position: int, stream: Stream) -> bool:
-        return position in stream.boundaries or position % CHECKPOINT == 0
+        return position in stream.prompt.boundaries or position % CHECKPOINT == 0
 
     @staticmethod
     def _stays_trimmable(stream: Stream) -> bool:
@@ -324,7 +332,7 @@ class Scheduler:
 
     @staticmethod
     def _up_to_checkpoint(stream: Stream, tokens: int) -> int:
-        cuts = [*stream.boundaries, (stream.read // CHECKPOINT + 1) * CHECKPOINT]
+        cuts = [*stream.prompt.boundaries, (stream.read // CHECKPOINT + 1) * CHECKPOINT]
         return min([tokens, *(cut - stream.read for cut in cuts if cut > stream.read)])
 
     @staticmethod
@@ -357,6 +365,7 @@ class Scheduler:
             stream = self.decoding[response.uid]
             stream.tokens.append(response.token)
             self.output_tokens += 1
+            stream.thinking_tokens += stream.parser.thinking
             ended = response.finish_reason == "stop"
             if not ended:
                 stream.detokenizer.add_token(response.token)
@@ -372,11 +381,15 @@ class Scheduler:
     def _complete(self, stream: Stream, ended: bool) -> None:
         stream.detokenizer.finalize()
         self._emit(stream.parser.feed(stream.detokenizer.last_segment))
-        self._emit(stream.parser.finish(ended))
+        self._emit(stream.parser.finish())
         if stream.parser.stopped is not None:
             self._finish(stream, "stop")
-        elif ended:
-            self._finish(stream, "tool" if stream.parser.calls else "end")
+            return
+        if not stream.parser.in_call:
+            sampled = stream.tokens[stream.prompt_length : -1 if ended else None]
+            self.model.prompts.remember(stream.prompt, stream.parser.blocks, sampled)
+        if ended:
+            self._finish(stream, "tool" if stream.parser.called else "end")
         else:
             self._finish(stream, "window" if stream.limited_by_window else "length")
 
@@ -396,6 +409,7 @@ class Scheduler:
                 stream.prompt_length,
                 stream.cached,
                 stream.output_tokens,
+                stream.thinking_tokens,
                 stream.parser.stopped,
             )
         )
@@ -404,8 +418,38 @@ class Scheduler:
         for event in events:
             self.send(event)
 
-    def _processors(self, request: Generate) -> list[Any]:
-        if not request.conversation.tools or self.model.grammars is None or not self.model.prompts.json_calls:
-            return []
-        matcher = self.model.grammars.matcher(request.conversation.tools, request.forced, request.parallel)
-        return [GrammarProcessor(matcher, self.model.vocabulary, min(self.model.tokenizer.eos_token_ids))]
+    def _detokenizer(self, request: Generate, prompt: Prompt) -> Any:
+        detokenizer = self.model.tokenizer.detokenizer
+        if request.conversation.begun:
+            # It leaves out a blank at its own beginning, which here is the middle of a sentence.
+            detokenizer.add_token(prompt.tokens[-1])
+            _ = detokenizer.last_segment
+        return detokenizer
+
+    def _opens_thought(self, opening: str) -> bool:
+        tokenizer = self.model.tokenizer
+        return tokenizer.has_thinking and opening.rfind(tokenizer.think_start) > opening.rfind(tokenizer.think_end)
+
+    def _processors(self, request: Generate, thought_open: bool, room: int) -> list[Any]:
+        """Raises ValueError for what cannot be enforced."""
+        conversation, tokenizer = request.conversation, self.model.tokenizer
+        processors: list[Any] = []
+        shape = Shape(
+            tools=conversation.tools,
+            forced=request.forced,
+            parallel=request.parallel,
+            answer_schema=conversation.answer_schema,
+            thinking=conversation.thinking,
+            thought_open=thought_open,
+        )
+        if not shape.free:
+            if self.model.grammars is None:
+                raise ValueError("tools: this model's tokenizer is of a kind for which calls cannot be kept valid")
+            matcher = self.model.grammars.matcher(shape)
+            processors.append(GrammarProcessor(matcher, self.model.vocabulary, min(tokenizer.eos_token_ids)))
+        if request.thinking_budget and tokenizer.has_thinking and len(tokenizer.think_end_tokens) == 1:
+            start, [end] = tokenizer.think_start_tokens[0], tokenizer.think_end_tokens
+            # Where the window leaves less than was asked for, half of it is still the answer's.
+            budget = min(request.thinking_budget, room // 2 if room < request.max_tokens else request.thinking_budget)
+            processors.append(ThinkingBudget(budget, start, end, thought_open))
+        return processors

@@ -9,6 +9,7 @@ import pytest
 
 from shim import install
 from sidecar.config import Config
+from tests.client.api import Terminal
 from tests.client.home import Home, Machine
 
 GRACE = 2.0
@@ -48,6 +49,37 @@ def lonely(claude: Path) -> Iterator[Home]:
         home.close()
 
 
+@pytest.fixture(scope="session")
+def demo() -> Iterator[Terminal]:
+    """A terminal on the built-in model."""
+    with _terminal("demo") as terminal:
+        yield terminal
+
+
+@pytest.fixture(scope="session")
+def noise(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
+    """A terminal on a model that can be told to think, knows tools, and has learnt nothing."""
+    from tests.models import make_tiny
+
+    with _terminal(str(make_tiny(tmp_path_factory.mktemp("noise"), "qwen"))) as terminal:
+        yield terminal
+
+
+@pytest.fixture(params=["demo", "noise"])
+def either(request: pytest.FixtureRequest) -> Terminal:
+    terminal: Terminal = request.getfixturevalue(request.param)
+    return terminal
+
+
+@contextmanager
+def _terminal(model: str) -> Iterator[Terminal]:
+    with _machine(grace=600) as machine:
+        terminal = Terminal(machine, model)
+        yield terminal
+        terminal.close()
+        assert "Traceback" not in machine.logged(), machine.logged()
+
+
 @contextmanager
 def _machine(grace: float) -> Iterator[Machine]:
     machine = Machine(grace)
@@ -62,6 +94,6 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report = yield
     if report.failed:
         for value in getattr(item, "funcargs", {}).values():
-            if isinstance(value, Home):
+            if isinstance(value, Home | Terminal):
                 report.sections.append(("logs of claude-local", value.machine.logged()))
     return report

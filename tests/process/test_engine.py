@@ -23,12 +23,14 @@ WINDOW = 6000
 class EngineProcess:
     """The worker, spoken to as the sidecar does."""
 
-    def __init__(self, model: Path) -> None:
+    def __init__(self, model: Path, environment: dict[str, str] | None = None) -> None:
         self._socket, theirs = socket.socketpair()
         self._socket.settimeout(120)
         command = [sys.executable, "-I", "-m", "sidecar.engine.worker", str(theirs.fileno())]
         with theirs:
-            self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+            self.process = subprocess.Popen(
+                command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env=environment
+            )
         self._decoder = frames.Decoder(frames.FromEngine)
         self._pending: list[Any] = []
         self._last_id = 0

@@ -342,6 +342,19 @@ def test_status_shows_what_runs_and_stop_ends_it(place: Place) -> None:
     session.end()
 
 
+def test_stop_reaches_a_sidecar_that_has_taken_its_socket_away(place: Place) -> None:
+    """It finishes a long answer and has unlinked its socket: only the life lock says that it is there."""
+    script = "import fcntl,os,signal,sys; f=os.open(sys.argv[1],os.O_RDWR|os.O_CREAT); fcntl.flock(f,fcntl.LOCK_EX); "
+    script += "os.write(f,str(os.getpid()).encode()); print('held',flush=True); signal.pause()"
+    lock = str(place.run / "life.lock")
+    with subprocess.Popen([sys.executable, "-c", script, lock], stdout=subprocess.PIPE) as leaving:
+        assert leaving.stdout is not None and leaving.stdout.readline()
+        assert f"sidecar {leaving.pid} finishes" in place.call("stop").stdout
+        assert leaving.poll() is None
+        assert place.call("stop", "--now").stdout == "stopped\n"
+        assert leaving.wait(10) == -signal.SIGTERM
+
+
 def test_an_unknown_option_of_a_word_of_ours_is_64(place: Place) -> None:
     result = place.call("status", "--jsn")
     assert result.returncode == 64

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from shim.visitors import SEATS
 from tests.process.fake_sidecar import Place, Session, read_answer, wait_until
 
 MEGABYTE = bytes(range(256)) * 4096
@@ -271,7 +272,7 @@ def resident(pid: int) -> int:
 
 def test_silent_connections_lock_nobody_out(session: Session) -> None:
     """More of them than there are seats; a client with a token is served all the same."""
-    silent = [session.connect() for _ in range(200)]
+    silent = [session.connect() for _ in range(SEATS + 50)]
     for connection in silent:
         connection.sendall(b"GET")
     times = []
@@ -285,17 +286,35 @@ def test_silent_connections_lock_nobody_out(session: Session) -> None:
     assert max(times) < 3
 
 
+def test_a_shell_with_few_descriptors_gets_the_seats_that_they_suffice_for(place: Place) -> None:
+    """Without one to reach the sidecar with, a connection would be taken for the loss of it."""
+    place.shim = ["sh", "-c", 'ulimit -n 100; exec "$@"', "sh", *place.shim]
+    session = Session(place)
+    kept = [session.connect() for _ in range(30)]
+    for connection in kept:
+        connection.sendall(session.head("/echo"))
+        assert status_of(read_answer(connection)) == 200
+    late = [session.connect() for _ in range(30)]
+    for connection in kept:
+        connection.close()
+    for connection in late:
+        connection.sendall(session.head("/echo"))
+        assert status_of(read_answer(connection)) == 200
+        connection.close()
+    assert len(place.starts()) == 1
+
+
 def test_more_clients_than_seats_are_all_served(session: Session) -> None:
     answers: list[int] = []
     threads = [
         threading.Thread(target=lambda: answers.append(status_of(session.ask("/echo", b"x", method="POST"))))
-        for _ in range(100)
+        for _ in range(SEATS + 50)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert answers == [200] * 100
+    assert answers == [200] * (SEATS + 50)
 
 
 def test_a_start_that_fails_is_a_503_with_its_reason(place: Place) -> None:

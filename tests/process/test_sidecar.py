@@ -20,6 +20,7 @@ import psutil
 import pytest
 
 from sidecar.control import LEASE_PATH, STATUS_PATH, STOP_PATH, LeaseEvent, LeaseRequest, run_directory
+from sidecar.routes import IN_ALL, PER_TERMINAL
 from tests.process import fake_sidecar
 from tests.process.fake_sidecar import is_running, wait_until
 
@@ -103,13 +104,13 @@ class Sidecar:
         self.opened.append(lease)
         return lease
 
-    def begin(self, max_tokens: int, stream: bool = False, **fields: Any) -> UnixConnection:
+    def begin(self, max_tokens: int, stream: bool = False, token: str = TOKEN, **fields: Any) -> UnixConnection:
         """Send a request and leave its answer to the test."""
         connection = UnixConnection(self.socket)
         self.opened.append(connection)
         words = [{"role": "user", "content": "hi"}]
         body = {"model": self.model, "max_tokens": max_tokens, "stream": stream, "messages": words, **fields}
-        connection.request("POST", "/v1/messages", json.dumps(body), {"authorization": f"Bearer {TOKEN}"})
+        connection.request("POST", "/v1/messages", json.dumps(body), {"authorization": f"Bearer {token}"})
         return connection
 
     def status(self) -> Any:
@@ -307,6 +308,26 @@ def test_stop_now_does_not_wait_for_answers(real: Sidecar) -> None:
     assert real.processes[0].wait(5) == 0
 
 
+def test_too_much_at_once_is_refused_and_what_runs_goes_on(real: Sidecar) -> None:
+    """429 for a terminal that asks for too much, 529 when all terminals together do: both are tried again by SDKs."""
+    real.start()
+    tokens = ("one", "two", "three")
+    for token in tokens:
+        real.lease(token_sha256=hashlib.sha256(token.encode()).hexdigest()).until("ready")
+    for number in range(IN_ALL):
+        real.begin(max_tokens=7000, token=tokens[number // PER_TERMINAL])
+    wait_until(lambda: real.status()["requests"]["running"] == IN_ALL)
+    for token, status, kind in (("one", 429, "rate_limit_error"), ("three", 529, "overloaded_error")):
+        answer = real.begin(max_tokens=1, token=token).getresponse()
+        assert (answer.status, json.loads(answer.read())["error"]["type"]) == (status, kind)
+        assert answer.headers["retry-after"] == "1"
+    assert real.status()["requests"]["running"] == IN_ALL
+    for each in real.opened:
+        if isinstance(each, UnixConnection):
+            each.close()
+    wait_until(lambda: real.status()["requests"]["running"] == 0)
+
+
 def test_a_client_that_leaves_frees_the_engine(real: Sidecar) -> None:
     real.start()
     lease = real.lease()
@@ -358,10 +379,35 @@ def test_a_model_that_is_not_whole_is_named_before_the_command_starts(
     assert event is not None and event.exit_code == exit_code and says in event.reason
 
 
-def test_another_protocol_is_refused_with_what_to_do(real: Sidecar) -> None:
+def test_another_version_is_refused_while_a_terminal_is_open_and_nobody_is_disturbed(real: Sidecar) -> None:
     real.start()
+    lease = real.lease()
+    lease.until("granted")
     refused = real.lease(protocol=999).event()
     assert refused is not None and refused.event == "refused" and "claude-local stop" in refused.reason
+    assert real.processes[0].poll() is None
+    assert lease.until("ready")
+
+
+def test_another_version_takes_over_when_nobody_is_there(real: Sidecar) -> None:
+    """Even when its request holds nothing that this one knows."""
+    real.variables |= {"CLAUDE_LOCAL_GRACE": "60"}
+    real.start()
+    status, body = real.ask("POST", LEASE_PATH, {"protocol": 999, "who": "a newer one"})
+    assert (status, body) == (200, {"event": "retry"})
+    assert real.processes[0].wait(10) == 0
+
+
+def test_a_log_that_grew_is_put_aside_and_written_anew(real: Sidecar, tmp_path: Path) -> None:
+    real.variables |= {"CLAUDE_LOCAL_LOG_DIR": str(tmp_path)}
+    (tmp_path / "sidecar.log").write_bytes(b"x" * 2_000_001)
+    (tmp_path / "relay.log").write_bytes(b"small")
+    real.start()
+    wait_until((tmp_path / "sidecar.log.1").exists)
+    real.ask("POST", STOP_PATH, {"now": True})
+    assert real.processes[0].wait(10) == 0
+    assert b"leaves" in (tmp_path / "sidecar.log").read_bytes()
+    assert (tmp_path / "relay.log").read_bytes() == b"small"
 
 
 def test_a_socket_that_was_removed_is_published_again(real: Sidecar) -> None:

@@ -1,15 +1,15 @@
 """Answers are taken apart into text, thinking and calls, whatever pieces they arrive in."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from sidecar.engine.tools import AnswerParser, render_call
-from sidecar.frames import Call, TextDelta, ThinkingDelta, Tool, ToolArguments, ToolStart
+from sidecar.engine.call import OURS, CallFormat
+from sidecar.engine.parser import AnswerParser, said
+from sidecar.frames import Call, Text, TextDelta, Thinking, ThinkingDelta, ThinkingEnd, ToolArguments, ToolStart
 
-TOOLS = (Tool("Read", "", {"type": "object"}),)
-READ = render_call(Call("", "Read", {"path": "a}b \n", "deep": {"x": [1, {}]}}))
+READ = OURS.render(Call("", "Read", {"path": "a}b \n", "deep": {"x": [1, {}]}}))
 ARGUMENTS = '{"path": "a}b \\n", "deep": {"x": [1, {}]}}'
 
 
@@ -20,21 +20,20 @@ class Tokenizer:
     has_thinking: bool = True
     think_start: str = "<think>"
     think_end: str = "</think>"
-    tool_call_start: str = "<tool_call>"
-    tool_call_end: str = "</tool_call>"
-    tool_parser: Any = field(default=None)
 
 
-def parse(text: str, size: int, stop: tuple[str, ...] = (), opening: str = "", tools: tuple[Tool, ...] = TOOLS) -> Any:
-    parser = AnswerParser(1, Tokenizer(), tools, native=False, stop=stop, opening=opening)  # type: ignore[arg-type]
+def parse(text: str, size: int, calls: CallFormat | None = OURS, **more: Any) -> Any:
+    parser = AnswerParser(1, Tokenizer(), calls, **more)  # type: ignore[arg-type]
     events = [event for start in range(0, len(text), size) for event in parser.feed(text[start : start + size])]
-    return parser, merged([*events, *parser.finish(ended=True)])
+    return parser, merged([*events, *parser.finish()])
 
 
 def merged(events: list[Any]) -> list[tuple[str, str]]:
     """(kind, text) with pieces of one kind joined."""
     parts: list[tuple[str, str]] = []
     for event in events:
+        if isinstance(event, ThinkingEnd):
+            continue
         kind = {TextDelta: "text", ThinkingDelta: "thinking", ToolStart: "call", ToolArguments: "arguments"}[
             type(event)
         ]
@@ -56,6 +55,9 @@ CASES: list[tuple[str, list[tuple[str, str]]]] = [
         [("call", "Read"), ("arguments", ARGUMENTS), ("text", "\n"), ("call", "Read"), ("arguments", ARGUMENTS)],
     ),
     ("<think>hm</think>yes", [("thinking", "hm"), ("text", "yes")]),
+    ("\n<think>hm</think>yes", [("text", "\n"), ("thinking", "hm"), ("text", "yes")]),
+    ("The tags are <think> and </think>.", [("text", "The tags are <think> and </think>.")]),
+    ("<think>hm</think>I wrote <think>.", [("thinking", "hm"), ("text", "I wrote <think>.")]),
     (f"<think>hm</think>{READ}", [("thinking", "hm"), ("call", "Read"), ("arguments", ARGUMENTS)]),
 ]
 
@@ -65,11 +67,12 @@ CASES: list[tuple[str, list[tuple[str, str]]]] = [
 def test_an_answer_reads_the_same_in_any_pieces(text: str, expected: list[tuple[str, str]], size: int) -> None:
     parser, events = parse(text, size)
     assert events == expected
-    assert parser.calls == sum(kind == "call" for kind, _ in expected)
+    assert parser.called == any(kind == "call" for kind, _ in expected)
+    assert not parser.in_call
 
 
 def test_arguments_stream_before_the_call_is_complete() -> None:
-    parser = AnswerParser(1, Tokenizer(), TOOLS, native=False, stop=(), opening="")  # type: ignore[arg-type]
+    parser = AnswerParser(1, Tokenizer(), OURS)  # type: ignore[arg-type]
     assert merged(parser.feed(READ[: READ.index("deep")])) == [("call", "Read"), ("arguments", '{"path": "a}b \\n", "')]
 
 
@@ -91,21 +94,49 @@ def test_a_stop_sequence_inside_arguments_is_no_stop() -> None:
 
 
 def test_thinking_that_the_template_opened_is_thinking() -> None:
-    assert parse("hm</think>yes", 3, opening="<|assistant|>\n<think>\n")[1] == [("thinking", "hm"), ("text", "yes")]
+    assert parse("hm</think>yes", 3, thought_open=True)[1] == [("thinking", "hm"), ("text", "yes")]
 
 
 def test_without_tools_a_marker_is_text() -> None:
-    assert parse(READ, 7, tools=())[1] == [("text", READ)]
+    assert parse(READ, 7, calls=None)[1] == [("text", READ)]
 
 
-def test_a_foreign_format_is_parsed_whole_and_one_that_does_not_parse_is_text() -> None:
-    def reader(text: str, tools: Any) -> Any:
-        if text == "bad":
-            raise ValueError
-        return [{"name": "Read", "arguments": {"path": text}}]
+BARE = CallFormat("[CALL]", "", "[ARGS]", "", "", "")
+"""As Mistral writes calls: a bare name, and nothing that ends one."""
 
-    tokenizer = Tokenizer(tool_call_start="[CALL]", tool_call_end="[END]", tool_parser=reader)
-    parser = AnswerParser(1, tokenizer, TOOLS, native=True, stop=(), opening="")  # type: ignore[arg-type]
-    events = merged([*parser.feed("[CALL]x[END][CALL]bad[END]"), *parser.finish(ended=True)])
-    assert events == [("call", "Read"), ("arguments", '{"path": "x"}'), ("text", "bad")]
-    assert parser.calls == 1
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_calls_that_nothing_ends_are_told_apart(size: int) -> None:
+    text = 'ok[CALL]Read[ARGS]{"a": "}"}[CALL]Run[ARGS]{}'
+    assert parse(text, size, calls=BARE)[1] == [
+        ("text", "ok"),
+        ("call", "Read"),
+        ("arguments", '{"a": "}"}'),
+        ("call", "Run"),
+        ("arguments", "{}"),
+    ]
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+def test_the_end_marker_inside_an_argument_is_text(size: int) -> None:
+    """A model may write a file about tool calls."""
+    arguments = {"path": "a </tool_call> b <tool_call>"}
+    parser, events = parse(OURS.render(Call("", "Read", arguments)) + OURS.render(Call("", "Run", {})), size)
+    assert [kind for kind, _ in events] == ["call", "arguments", "call", "arguments"]
+    assert [block.arguments for block in parser.blocks] == [arguments, {}]
+
+
+def test_half_a_call_is_no_call() -> None:
+    parser, _ = parse(READ[:-20], 3)
+    assert parser.in_call
+    assert not parser.called
+
+
+def test_what_was_said_is_what_the_client_sends_back() -> None:
+    """Without the white space that the answer's blocks leave out, and with arguments in any order."""
+    parser, _ = parse(f"<think>hm</think>\n\nI look.\n{READ}", 4)
+    [thought, *_] = parser.blocks
+    arguments = {"deep": {"x": [1, {}]}, "path": "a}b \n"}
+    history = [Thinking("", thought.signature), Text("I look.\n"), Call("toolu_1", "Read", arguments)]
+    assert said(parser.blocks) == said(history)
+    assert said(history) != said(history[1:])

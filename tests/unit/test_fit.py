@@ -93,7 +93,7 @@ def test_a_model_is_loaded_only_if_it_leaves_the_caution_line_free() -> None:
 
 
 @pytest.mark.parametrize(
-    ("available", "named"), [(4.5, "phi-3-mini"), (4.2, "llama-3.2-3b"), (3, "demo"), (0.1, "demo")]
+    ("available", "named"), [(4.4, "phi-3-mini"), (4.1, "llama-3.2-3b"), (3, "demo"), (0.1, "demo")]
 )
 def test_the_largest_model_that_fits_is_named(available: float, named: str) -> None:
     assert f"CLAUDE_LOCAL_MODEL={named} " in str(refusal(14, available))

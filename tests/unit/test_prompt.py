@@ -7,11 +7,12 @@ from mlx_lm.utils import load_tokenizer
 
 from sidecar.engine.prompt import Prompt, PromptBuilder
 from sidecar.frames import Call, Conversation, Message, Result, Text, Tool
-from tests.models import TEMPLATES, write_tokenizer
+from tests.models import FAMILIES, write_tokenizer
 
 TOOL = Tool("Read", "Reads a file.", {"type": "object", "properties": {"path": {"type": "string"}}})
 ASK = Message("user", (Text("read x"),))
 CALLED = Message("assistant", (Text("I look."), Call("t1", "Read", {"path": "x"})))
+GIVEN_WORDS = Message("user", (Text("And then?"),))
 GIVEN = Message("user", (Text("well?"), Result("t1", "content")))
 
 
@@ -19,7 +20,8 @@ class Builder:
     """A prompt builder that also shows the text."""
 
     def __init__(self, path: Path, family: str) -> None:
-        write_tokenizer(path, TEMPLATES[family])
+        self.family = family
+        write_tokenizer(path, family)
         self.tokenizer = load_tokenizer(path)
         self.prompts = PromptBuilder(self.tokenizer)
 
@@ -30,14 +32,15 @@ class Builder:
         return str(self.tokenizer.decode(self.build(*messages, system=system, tools=tools).tokens))
 
 
-@pytest.fixture(params=sorted(TEMPLATES))
+@pytest.fixture(params=sorted(FAMILIES))
 def any_builder(request: pytest.FixtureRequest, tmp_path: Path) -> Builder:
     return Builder(tmp_path, request.param)
 
 
-@pytest.mark.parametrize(("family", "native"), [("phi3", False), ("chatml", True), ("strict", False)])
-def test_native_tools_are_found_by_looking(tmp_path: Path, family: str, native: bool) -> None:
-    assert Builder(tmp_path, family).prompts.native_tools is native
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_native_tools_are_found_by_looking(tmp_path: Path, family: str) -> None:
+    native = Builder(tmp_path, family).prompts.native_calls
+    assert (native is not None) is (family in ("chatml", "qwen", "mistral"))
 
 
 def test_every_family_shows_system_tools_calls_and_results_once(any_builder: Builder) -> None:
@@ -47,7 +50,7 @@ def test_every_family_shows_system_tools_calls_and_results_once(any_builder: Bui
         "Reads a file.",
         "read x",
         "I look.",
-        '{"name": "Read", "arguments": {"path": "x"}}',
+        any_builder.prompts.calls.render(Call("", "Read", {"path": "x"})),
         "well?",
     ):
         assert text.count(part) == 1, part
@@ -56,9 +59,31 @@ def test_every_family_shows_system_tools_calls_and_results_once(any_builder: Bui
 
 def test_a_longer_conversation_continues_the_shorter_ones_tokens(any_builder: Builder) -> None:
     """What the first turn read must be a prefix of the second, or everything is read again."""
+    thought = {"qwen": "<think>\n\n</think>\n\n", "thinker": "<think>\n"}.get(any_builder.family, "")
     first = any_builder.build(ASK, system="Be kind.", tools=(TOOL,)).tokens
     second = any_builder.build(ASK, CALLED, GIVEN, system="Be kind.", tools=(TOOL,)).tokens
-    assert second[: len(first)] == first
+    # What only a prompt says and history does not, like Qwen's empty thought, only replay can keep.
+    left = first[: len(first) - len(any_builder.tokenizer.encode(thought, add_special_tokens=False))]
+    assert second[: len(left)] == left
+
+
+def test_an_answer_comes_back_as_it_was_sampled(any_builder: Builder) -> None:
+    """However odd its tokens are, which no rendering of its text would give again."""
+    first = any_builder.build(ASK, system="Be kind.", tools=(TOOL,))
+    sampled = [7, 8, 9] * 5
+    any_builder.prompts.remember(first, list(CALLED.blocks), sampled)
+    second = any_builder.build(ASK, CALLED, GIVEN, system="Be kind.", tools=(TOOL,)).tokens
+    if any_builder.family == "mistral":  # it takes no result without a call that it has written itself
+        assert second[: len(first.tokens)] == first.tokens
+    else:
+        assert second[: len(first.tokens) + len(sampled)] == first.tokens + sampled
+
+
+def test_an_answer_in_words_comes_back_as_it_was_sampled(any_builder: Builder) -> None:
+    first = any_builder.build(ASK)
+    any_builder.prompts.remember(first, [Text("Well.")], [7, 7, 7])
+    second = any_builder.build(ASK, Message("assistant", (Text("Well."),)), GIVEN_WORDS).tokens
+    assert second[: len(first.tokens) + 3] == [*first.tokens, 7, 7, 7]
 
 
 def test_the_boundaries_are_where_neighbours_part(any_builder: Builder) -> None:

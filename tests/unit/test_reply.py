@@ -4,10 +4,11 @@ import itertools
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from sidecar.anthropic.reply import Reply, collect, sse
-from sidecar.frames import Finished, Started, TextDelta, ThinkingDelta, ToolArguments, ToolStart
+from sidecar.frames import Finished, Started, TextDelta, ThinkingDelta, ThinkingEnd, ToolArguments, ToolStart
 
 END = Finished(1, "end", prompt_tokens=10, cached_tokens=4, output_tokens=3)
 
@@ -42,7 +43,7 @@ def test_text_alone() -> None:
 
 def test_thinking_text_and_two_calls_each_have_their_own_block() -> None:
     calls = [ToolStart(1, "A"), ToolArguments(1, "{}"), ToolStart(1, "B"), ToolArguments(1, "{"), ToolArguments(1, "}")]
-    assert shape(ThinkingDelta(1, "hm"), TextDelta(1, "x\n"), *calls, END) == [
+    assert shape(ThinkingDelta(1, "hm"), ThinkingEnd(1, "s"), TextDelta(1, "x\n"), *calls, END) == [
         "message_start",
         "content_block_start 0 thinking",
         "content_block_delta 0 thinking_delta",
@@ -77,11 +78,18 @@ def test_leading_blanks_are_left_out_and_inner_ones_kept() -> None:
     assert message["content"] == [{"type": "text", "text": "a\nb"}]
 
 
+def test_a_begun_answer_goes_on_with_its_blank() -> None:
+    reply = Reply("msg_1", "demo", lambda: "toolu_1", begun=True)
+    fed = [TextDelta(1, " "), TextDelta(1, "a"), ToolStart(1, "R"), ToolArguments(1, "{}"), TextDelta(1, "\nb"), END]
+    message = collect([reply.start(None), *(event for each in fed for event in reply.feed(each))])
+    assert [block.get("text") for block in message["content"]] == [" a", None, "b"]
+
+
 def test_the_whole_message_equals_the_streamed_one() -> None:
     message = collect(
         events(TextDelta(1, "a"), ToolStart(1, "R"), ToolArguments(1, '{"p":'), ToolArguments(1, " 1}"), END)
     )
-    assert message == {
+    assert json.loads(msgspec.json.encode(message)) == {
         "id": "msg_1",
         "type": "message",
         "role": "assistant",
@@ -97,6 +105,8 @@ def test_the_whole_message_equals_the_streamed_one() -> None:
             "cache_creation_input_tokens": 0,
             "cache_read_input_tokens": 4,
             "output_tokens": 3,
+            "output_tokens_details": {"thinking_tokens": 0},
+            "service_tier": "standard",
         },
     }
 
@@ -119,7 +129,7 @@ def test_half_a_call_is_no_call() -> None:
     ],
 )
 def test_stop_reasons_have_the_apis_names(reason: Any, api: str) -> None:
-    delta = events(Finished(1, reason, 1, 0, 1, "END" if reason == "stop" else None))[-2]
+    delta = events(Finished(1, reason, 1, 0, 1, stop_sequence="END" if reason == "stop" else None))[-2]
     assert delta["delta"] == {"stop_reason": api, "stop_sequence": "END" if reason == "stop" else None}
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from sidecar.anthropic import request as api
 from sidecar.errors import InvalidRequest
-from sidecar.frames import Call, Message, Result, Text, Tool
+from sidecar.frames import Call, Message, Result, Text, Thinking, Tool
 
 BASE: dict[str, Any] = {"model": "m", "max_tokens": 10}
 
@@ -81,10 +81,11 @@ def test_token_reminders_are_dropped_wherever_they_stand(reminder: str) -> None:
     assert asked == conversation(user("a"), assistant([CALL]), user([RESULT]))
 
 
-def test_thinking_in_history_is_accepted_and_dropped() -> None:
+def test_thinking_in_history_is_accepted_and_redacted_thinking_dropped() -> None:
     thinking = {"type": "thinking", "thinking": "hm", "signature": "s"}
     redacted = {"type": "redacted_thinking", "data": "x"}
-    assert conversation(user("a"), assistant([thinking, redacted, text("b")])).messages[1].blocks == (Text("b"),)
+    blocks = conversation(user("a"), assistant([thinking, redacted, text("b")])).messages[1].blocks
+    assert blocks == (Thinking("hm", "s"), Text("b"))
 
 
 def test_results_take_strings_blocks_nothing_and_images_as_a_placeholder() -> None:
@@ -97,7 +98,7 @@ def test_results_take_strings_blocks_nothing_and_images_as_a_placeholder() -> No
 
 
 def test_tools_lose_what_only_the_cloud_uses() -> None:
-    tool = {"name": "Read", "description": "d", "input_schema": {"type": "object"}, "defer_loading": True}
+    tool = {"name": "Read", "description": "d", "input_schema": {"type": "object"}, "strict": True}
     assert conversation(user("a"), tools=[tool]).tools == (Tool("Read", "d", {"type": "object"}),)
     assert conversation(user("a"), tools=[tool], tool_choice={"type": "none"}).tools == ()
 
@@ -127,11 +128,39 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"messages": [user("a")], "temperature": 1.5}, "temperature: "),
     ({"messages": [user("a")], "top_p": -0.1}, "top_p: "),
     ({"messages": [user("a")], "top_k": -1}, "top_k: "),
-    ({"messages": [user("a")], "tools": [{"name": ""}]}, "tools.0.name: "),
+    ({"messages": [user("a")], "tools": [{"name": "", "input_schema": {}}]}, "tools.0.name: "),
+    ({"messages": [user("a")], "tools": [{"name": "a b", "input_schema": {}}]}, "tools.0.name: "),
+    ({"messages": [user("a")], "tools": [{"name": "a"}]}, "tools.0.input_schema: Field required"),
+    (
+        {"messages": [user("a")], "tools": [{"name": "a", "input_schema": {"type": "array"}}]},
+        "tools.0.input_schema.type",
+    ),
+    ({"messages": [user("a")], "tools": [{"name": "a", "input_schema": {}}] * 2}, "tools.1.name: tool names must be"),
     (
         {"messages": [user("a")], "tools": [{"type": "web_search_20250305", "name": "web_search"}]},
-        "tools.0: 'web_search",
+        "tools.0: web_search_20250305 runs on the vendor's servers",
     ),
+    ({"messages": [user("a")], "tools": [{"type": "computer_toolset_20260801"}]}, "tools.0: computer_toolset_20260801"),
+    ({"messages": [user("a")], "tool_choice": {"type": "tool"}}, "tool_choice.tool.name: Field required"),
+    ({"messages": [user("a")], "mcp_servers": [{}]}, "mcp_servers: "),
+    ({"messages": [user("a")], "thread": {"id": "x"}}, "thread: "),
+    ({"messages": [user("a")], "thinking": {"type": "enabled"}}, "thinking.enabled.budget_tokens: "),
+    ({"messages": [user("a")], "thinking": {"type": "enabled", "budget_tokens": 2000}}, "max_tokens: must be greater"),
+    ({"messages": [user("a")], "thinking": {"type": "deep"}}, "thinking.type: Invalid"),
+    ({"messages": [user("")]}, "messages.0.content: it must not be empty"),
+    ({"messages": [user("a"), assistant([]), user("b")]}, "messages.1.content: it must not be empty"),
+    ({"messages": [user("a"), assistant([CALL])]}, "has no tool_result after it"),
+    ({"messages": [user("a"), assistant([CALL]), user("b")]}, "without tool_result blocks immediately after: t1"),
+    ({"messages": [user("a"), assistant([CALL, CALL])]}, "tool_use ids must be unique"),
+    ({"messages": [user([{"type": "container_upload", "file_id": "f"}])]}, "messages.0.content.0.file_id: "),
+    (
+        {
+            "messages": [user("a"), assistant("{")],
+            "output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}},
+        },
+        "output_config.format: it cannot be combined",
+    ),
+    ({"messages": [user("a")], "output_config": {"format": {"type": "xml"}}}, "output_config.format.type: Invalid"),
     ({"messages": [user("a")], "tool_choice": {"type": "tool", "name": "x"}}, "tool_choice: there is no tool x"),
     ({"messages": [user("a")], "stop_sequences": ["ok", " "]}, "stop_sequences.1: "),
     ({"messages": [assistant("a")]}, "the first message must have the role user"),
@@ -139,7 +168,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"messages": [user([CALL])]}, "messages.0.content.0: a tool_use block cannot"),
     ({"messages": [user("a"), assistant([RESULT])]}, "messages.1.content.0: a tool_result block cannot"),
     ({"messages": [user("a"), assistant("b ")]}, "trailing whitespace"),
-    ({"messages": [user([{"type": "image", "source": {}}])]}, "messages.0.content.0: this model reads text only"),
+    (
+        {"messages": [user([{"type": "image", "source": {}}])]},
+        "messages.0.content.0.source: this model reads text",
+    ),
     (
         {"messages": [user([{"type": "document", "source": {"type": "base64", "data": "JVBE"}}])]},
         "messages.0.content.0.source: this model reads text documents only",
@@ -169,3 +201,105 @@ def test_a_missing_field_is_named_as_the_api_names_it(missing: str) -> None:
 def test_no_body_makes_anything_but_a_400(body: bytes) -> None:
     with pytest.raises(InvalidRequest):
         api.parse_messages(body)
+
+
+TOOLS = [{"name": name, "input_schema": {"type": "object"}, "defer_loading": name == "b"} for name in ("a", "b")]
+FOUND = {"type": "tool_result", "tool_use_id": "t1", "content": [{"type": "tool_reference", "tool_name": "b"}]}
+
+
+def test_a_deferred_tool_appears_where_a_result_refers_to_it_and_the_prompts_beginning_stays() -> None:
+    before = conversation(user("x"), tools=TOOLS)
+    assert [tool.name for tool in before.tools] == ["a"]
+    after = conversation(user("x"), assistant([CALL]), user([FOUND]), tools=TOOLS)
+    assert [(tool.name, tool.listed) for tool in after.tools] == [("a", True), ("b", False)]
+    [result] = after.messages[-1].blocks
+    assert json.loads(result.text) == {"name": "b", "description": "", "parameters": {"type": "object"}}
+
+
+def test_with_the_vendors_tool_search_all_tools_are_shown_from_the_start() -> None:
+    """It cannot search here, so nothing would ever refer to a deferred tool."""
+    search = {"type": "tool_search_tool_bm25_20251119", "name": "tool_search_tool_bm25"}
+    asked = conversation(user("x"), tools=[search, *TOOLS])
+    assert [(tool.name, tool.listed) for tool in asked.tools] == [("a", True), ("b", True)]
+
+
+@pytest.mark.parametrize(("kind", "command"), [("bash_20250124", "bash"), ("text_editor_20250728", "edit")])
+def test_a_tool_that_the_api_defines_and_the_client_runs_has_its_schema(kind: str, command: str) -> None:
+    [tool] = conversation(user("x"), tools=[{"type": kind, "name": command}]).tools
+    assert tool.name == command
+    assert tool.schema["type"] == "object"
+
+
+@pytest.mark.parametrize(
+    ("thinking", "on", "shown"),
+    [
+        (None, False, "never"),
+        ({"type": "disabled"}, False, "never"),
+        ({"type": "adaptive"}, True, "whole"),
+        ({"type": "adaptive", "display": "omitted"}, True, "omitted"),
+        ({"type": "adaptive", "display": "updates"}, True, "whole"),
+        ({"type": "enabled", "budget_tokens": 1024}, True, "whole"),
+        ({"type": "between_tools"}, False, "never"),
+    ],
+)
+def test_thinking_is_on_when_asked_for(thinking: Any, on: bool, shown: str) -> None:
+    asked = parse(messages=[user("x")], thinking=thinking, max_tokens=2000)
+    assert (api.thinks(asked), api.conversation(asked).thinking, api.shows_thinking(asked)) == (on, on, shown)
+    assert api.thinking_budget(asked) == ((1024 if thinking and "budget_tokens" in thinking else 1000) if on else 0)
+
+
+@pytest.mark.parametrize(
+    ("effort", "most", "budget"),
+    [
+        (None, 64000, 16384),
+        ("low", 64000, 1024),
+        ("medium", 64000, 4096),
+        ("max", 64000, 32000),
+        ("low", 10, 5),
+        ("x", 0, 1),
+    ],
+)
+def test_effort_bounds_a_thought_that_has_no_budget_and_leaves_room_for_the_answer(
+    effort: str | None, most: int, budget: int
+) -> None:
+    asked = parse(
+        messages=[user("x")], thinking={"type": "adaptive"}, output_config={"effort": effort}, max_tokens=most
+    )
+    assert api.thinking_budget(asked) == budget
+
+
+def test_thinking_between_tools_begins_with_a_result() -> None:
+    assert api.thinks(
+        parse(messages=[user("x"), assistant([CALL]), user([RESULT])], thinking={"type": "between_tools"})
+    )
+
+
+def test_a_forced_call_and_a_begun_answer_leave_no_room_for_thinking() -> None:
+    adaptive = {"type": "adaptive"}
+    assert not api.thinks(parse(messages=[user("x")], thinking=adaptive, tools=TOOLS, tool_choice={"type": "any"}))
+    assert not api.thinks(parse(messages=[user("x"), assistant("So")], thinking=adaptive))
+
+
+def test_both_spellings_of_structured_output_mean_the_same() -> None:
+    answer = {"type": "json_schema", "schema": {"type": "object"}}
+    new = conversation(user("x"), output_config={"effort": "low", "format": answer})
+    assert new == conversation(user("x"), output_format=answer)
+    assert new.answer_schema == {"type": "object"}
+
+
+def test_the_newest_version_of_the_api_refuses_sampling_parameters_by_name() -> None:
+    body = json.dumps({**BASE, "messages": [user("x")], "temperature": 0.5}).encode()
+    assert api.parse_messages(body, "2023-06-01").temperature == 0.5
+    with pytest.raises(InvalidRequest, match=r"^temperature: "):
+        api.parse_messages(body, "2026-10-21")
+
+
+def test_what_the_vendors_tools_left_in_history_is_accepted() -> None:
+    left = [{"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}, text("b")]
+    assert conversation(user("a"), assistant(left)).messages[1].blocks == (Text("b"),)
+
+
+def test_search_results_and_documents_are_read_as_text() -> None:
+    found = {"type": "search_result", "title": "T", "source": "S", "content": [text("C")]}
+    document = {"type": "document", "title": "D", "context": "E", "source": {"type": "content", "content": [text("F")]}}
+    assert conversation(user([found, document])).messages[0].blocks == (Text("T\nS\nC"), Text("D\nE\nF"))

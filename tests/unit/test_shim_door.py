@@ -29,6 +29,9 @@ def head(method: str = "POST", target: str = "/v1/messages", **headers: str | No
         head(Authorization="Bearer cl-wrong", x_api_key="cl-right"),
         head(x_api_key=""),
         head("GET", "/health"),
+        head(target="http://127.0.0.1:4711/v1/messages?beta=true"),
+        head(target="HTTP://localhost:4711/v1/messages"),
+        head(target="/v1/messages?next=http://evil.example/"),
     ],
 )
 def test_the_token_in_either_place_lets_in(request_head: bytes) -> None:
@@ -36,7 +39,14 @@ def test_the_token_in_either_place_lets_in(request_head: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "target"), [("GET", "/health"), ("HEAD", "/health"), ("HEAD", "/"), ("GET", "/health?verbose=1")]
+    ("method", "target"),
+    [
+        ("GET", "/health"),
+        ("HEAD", "/health"),
+        ("HEAD", "/"),
+        ("GET", "/health?verbose=1"),
+        ("GET", "http://127.0.0.1:4711/health"),
+    ],
 )
 def test_probes_need_no_token_and_may_start_nothing(method: str, target: str) -> None:
     assert door.admit(head(method, target, Authorization=None), PORT, TOKEN) is False
@@ -55,7 +65,13 @@ def test_probes_need_no_token_and_may_start_nothing(method: str, target: str) ->
         (head("POST", "/health", Authorization=None), 401),
         (head("GET", "/healthy", Authorization=None), 401),
         (head("GET", "//health", Authorization=None), 401),
-        (head("GET", "http://127.0.0.1:4711/health", Authorization=None), 401),
+        (head("GET", "http://127.0.0.1:4711/v1/models", Authorization=None), 401),
+        (head("GET", "http://127.0.0.1:4711/control/status"), 404),
+        (head("GET", "/control/status"), 404),
+        (head("GET", "http://evil.example/v1/models"), 403),
+        (head("GET", "http://127.0.0.1:4711@evil.example/v1/models"), 403),
+        (head("GET", "http://127.0.0.1:4712/v1/models"), 403),
+        (head("GET", "http://127.0.0.1:4711/v1/models", Host="evil.example"), 403),
         (head("OPTIONS"), 403),
         (head(Origin="http://127.0.0.1:4711"), 403),
         (head(Origin="null"), 403),

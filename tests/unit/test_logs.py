@@ -1,0 +1,19 @@
+"""Logs are put aside when they have grown, five deep, and a full disk is no reason to fail."""
+
+from pathlib import Path
+
+from sidecar.logs import KEPT, rotate
+
+
+def test_a_log_moves_down_one_place_at_a_time_and_the_oldest_goes(tmp_path: Path) -> None:
+    for turn in range(KEPT + 3):
+        (tmp_path / "relay.log").write_text(str(turn) * 11)
+        assert rotate(tmp_path, limit=10) == ["relay.log"]
+    kept = {file.name: file.read_text()[0] for file in tmp_path.iterdir()}
+    assert kept == {f"relay.log.{number}": str(KEPT + 3 - number) for number in range(1, KEPT + 1)}
+
+
+def test_a_small_log_stays(tmp_path: Path) -> None:
+    (tmp_path / "sidecar.log").write_text("x" * 10)
+    assert rotate(tmp_path, limit=10) == []
+    assert rotate(tmp_path / "no such directory") == []
