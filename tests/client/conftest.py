@@ -28,8 +28,8 @@ def claude() -> Path:
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Machine]:
     """One machine for the tests of a module, so that the model reads the client's 15,000 tokens once."""
-    with _machine(grace=600) as machine:
-        yield machine
+    with machine(grace=600) as place:
+        yield place
 
 
 @pytest.fixture
@@ -43,8 +43,8 @@ def home(shared: Machine, claude: Path) -> Iterator[Home]:
 @pytest.fixture
 def lonely(claude: Path) -> Iterator[Home]:
     """An empty home on a machine of its own, where a sidecar ends soon after its last command."""
-    with _machine(GRACE) as machine:
-        home = Home("home", machine, claude)
+    with machine(GRACE) as place:
+        home = Home("home", place, claude)
         yield home
         home.close()
 
@@ -81,12 +81,14 @@ def _terminal(model: str) -> Iterator[Terminal]:
 
 
 @contextmanager
-def _machine(grace: float) -> Iterator[Machine]:
-    machine = Machine(grace)
+def machine(grace: float, **environment: str) -> Iterator[Machine]:
+    """A machine of its own, with more of claude-local's variables set."""
+    place = Machine(grace)
+    place.environment |= environment
     try:
-        yield machine
+        yield place
     finally:
-        machine.remove()
+        place.remove()
 
 
 @pytest.hookimpl(wrapper=True)

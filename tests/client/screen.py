@@ -1,12 +1,21 @@
 """A terminal with a program in it, driven as a person would: keys go in, the screen is read. tmux does the work."""
 
+import json
 import subprocess
 import time
 from threading import Event
+from typing import Self
 
 from tests.client.home import Home
 
 COLUMNS, LINES = 120, 50
+
+
+def trust(home: Home) -> None:
+    """A user who has been here before: the wizard of the first run is not ours to test."""
+    trusted = {"hasTrustDialogAccepted": True, "hasCompletedProjectOnboarding": True}
+    table = {"hasCompletedOnboarding": True, "theme": "dark", "projects": {str(home.project): trusted}}
+    (home.folder / ".claude.json").write_text(json.dumps(table))
 
 
 class Screen:
@@ -19,6 +28,12 @@ class Screen:
         self._tmux("new-session", "-d", "-x", str(COLUMNS), "-y", str(LINES), "sleep 600")
         self._tmux("set-option", "-g", "remain-on-exit", "on")
         self._tmux("respawn-pane", "-k", *command)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def text(self) -> str:
         return self._tmux("capture-pane", "-p")

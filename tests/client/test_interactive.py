@@ -1,25 +1,20 @@
 """Claude Code as people use it: its own screen, in a terminal, from the greeting to /exit."""
 
-import json
 from collections.abc import Iterator
 
 import pytest
 
 from tests.client.conftest import GRACE
 from tests.client.home import SHIM, Home
-from tests.client.screen import Screen
+from tests.client.screen import Screen, trust
 from tests.client.test_claude_code import OTHER_WORDS
 
 
 @pytest.fixture
 def screen(lonely: Home) -> Iterator[Screen]:
-    """A session in a folder that its user has trusted before; the wizard for that is not ours to test."""
-    trusted = {"hasTrustDialogAccepted": True, "hasCompletedProjectOnboarding": True}
-    table = {"hasCompletedOnboarding": True, "theme": "dark", "projects": {str(lonely.project): trusted}}
-    (lonely.folder / ".claude.json").write_text(json.dumps(table))
-    screen = Screen(lonely, *SHIM, "claude")
-    yield screen
-    screen.close()
+    trust(lonely)
+    with Screen(lonely, *SHIM, "claude") as screen:
+        yield screen
 
 
 def test_a_session_greets_asks_before_it_runs_shows_its_context_and_leaves_nothing(

@@ -238,6 +238,79 @@ show me the files in {x}
 List the files in the folder {x}
 """)
 
+BOTH_ASKS = _lines(r"""
+{a} and {b}
+{a} and {b}
+{a} and also {b}
+{a} and {b} at the same time
+{a} and {b} together
+please {a} and {b}
+At once, {a} and {b}
+{a} and {b} in parallel
+""")
+
+SEQUENCES = (
+    ("", ", then ", ", then "),
+    ("", ", then ", ", then "),
+    ("", ", then ", " and then "),
+    ("first ", ", then ", ", then "),
+    ("first ", ", then ", ", finally "),
+    ("", ", then ", ", and finally "),
+    ("", ". Then ", ". Then "),
+    ("please ", ", then ", ", then "),
+    ("", "; then ", "; then "),
+    ("", ", and then ", ", and then "),
+)
+"""What stands before the first step, between two, and before the last."""
+
+SUBAGENT_ASKS = _lines(r"""
+use a subagent to {x}
+Use a subagent to {x}
+Use an agent to {x}
+use the {tool} tool to {x}
+Let a subagent {x}
+Ask a subagent to {x}
+have a subagent {x}
+Start a subagent to {x}
+Delegate this to a subagent: {x}
+Tell a subagent to {x}
+launch an agent to {x}
+Use one subagent to {x}
+""")
+
+PLAN_ASKS = _lines(r"""
+{x}
+{x}
+plan to {x}
+Plan to {x}
+make a plan to {x}
+Make a plan: {x}
+please plan to {x}
+I want to {x}
+""")
+
+ENDLESS_ASKS = _lines(r"""
+say {x} forever
+Say {x} forever
+repeat {x} forever
+Repeat {x} again and again
+say {x} again and again
+say {x} over and over
+Repeat {x} without end
+say {x} without end
+keep saying {x}
+never stop saying {x}
+""")
+
+SUMMARY_ASKS = _lines(r"""
+Write the summary inside <summary></summary> tags. {sentence}
+Put what was said into <summary> tags.
+Answer with a <summary> block of the conversation. {sentence}
+an <analysis> block followed by a <summary> block. {sentence}
+Everything in one <summary></summary> block, please. {sentence}
+{sentence} The summary goes between <summary> and </summary>.
+""")
+
 UNKNOWN_ASKS = _lines(r"""
 write a function that {w} the {v}
 Write a {w} in Python

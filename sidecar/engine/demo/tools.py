@@ -1,4 +1,4 @@
-"""The tools that the conversations offer: a reading one, a command one, others that must not confuse, or none."""
+"""The tools that conversations offer: for files, commands, subagents and plans, others that must not confuse."""
 
 import random
 from dataclasses import dataclass
@@ -46,7 +46,6 @@ _OTHERS = (
     ("KillShell", "shell_id"),
     ("TaskOutput", "task_id"),
     ("TaskStop", "task_id"),
-    ("ExitPlanMode", "plan"),
     ("list_dir", "path"),
     ("delete_file", "path"),
     ("stat", "path"),
@@ -62,13 +61,28 @@ _OTHERS = (
 )
 
 
+_PLANNERS: tuple[tuple[tuple[str, ...] | None, tuple[str, ...] | None], ...] = (
+    (("query", "max_results"), ()),
+    (("query", "max_results"), None),
+    (None, ("plan",)),
+    (("query",), ()),
+    (None, None),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Kit:
-    """What is offered; `reader` and `runner` are (tool name, parameter name)."""
+    """What is offered; `reader` and `runner` are (tool name, parameter name), `agent` has several parameters.
+
+    `search` and `leave` are the parameters of the tools that find the way out of plan mode and that go it.
+    """
 
     definitions: tuple[Tool, ...] = ()
     reader: tuple[str, str] | None = None
     runner: tuple[str, str] | None = None
+    agent: tuple[str, tuple[str, ...]] | None = None
+    search: tuple[str, ...] | None = None
+    leave: tuple[str, ...] | None = None
 
 
 def kit(pool: Pool, rng: random.Random, read: bool, run: bool, others: int) -> Kit:
@@ -80,26 +94,40 @@ def kit(pool: Pool, rng: random.Random, read: bool, run: bool, others: int) -> K
     if others and rng.random() < 0.3:
         taken.append((rng.choice(pool.words), rng.choice(pool.words)))
     definitions = [_definition(pool, rng, name, [parameter]) for name, parameter in taken]
+    agent = _agent(rng) if taken and rng.random() < 0.4 else None
+    if agent:
+        extra = rng.sample(("model", "effort", "isolation"), rng.randint(0, 2))
+        definitions.append(_definition(pool, rng, agent[0], ["description", "prompt"], [*agent[1][2:], *extra]))
+    search, leave = rng.choices(_PLANNERS, (4, 2, 3, 1, 10))[0] if taken else (None, None)
+    for name, parameters in (("ToolSearch", search), ("ExitPlanMode", leave)):
+        if parameters is not None:
+            definitions.append(_definition(pool, rng, name, list(parameters)))
     for _ in range(rng.choice((0, 0, 0, 1, 3)) if taken else 0):
         needs = rng.sample(pool.words, rng.choice((0, 2, 3)))
         definitions.append(
-            _definition(pool, rng, rng.choice(("Edit", "Write", "Agent", nonsense(rng), rng.choice(pool.words))), needs)
+            _definition(pool, rng, rng.choice(("Edit", "Write", nonsense(rng), rng.choice(pool.words))), needs)
         )
     rng.shuffle(definitions)
-    return Kit(tuple(definitions), reader, runner)
+    return Kit(tuple(definitions), reader, runner, agent, search, leave)
 
 
 def _reader(pool: Pool, rng: random.Random) -> tuple[str, str]:
-    if rng.random() < 0.35:
+    if rng.random() < 0.5:
         return "Read", "file_path"
     name = rng.choice(_READ_VERBS) + rng.choice(_READ_NOUNS)
     return _dressed(pool, rng, name), rng.choice(_READ_PARAMETERS)
 
 
 def _runner(pool: Pool, rng: random.Random) -> tuple[str, str]:
-    if rng.random() < 0.35:
+    if rng.random() < 0.5:
         return "Bash", "command"
     return _dressed(pool, rng, rng.choice(_RUN_NAMES)), rng.choice(_RUN_PARAMETERS)
+
+
+def _agent(rng: random.Random) -> tuple[str, tuple[str, ...]]:
+    name = rng.choice(("Agent", "Agent", "Agent", "Task", "Task", "subagent", "spawn_agent", "delegate"))
+    optional = rng.choice((("subagent_type",), ("subagent_type", "run_in_background"), ()))
+    return name, ("description", "prompt", *optional)
 
 
 def _dressed(pool: Pool, rng: random.Random, name: str) -> str:
@@ -120,9 +148,13 @@ def _dressed(pool: Pool, rng: random.Random, name: str) -> str:
     )
 
 
-def _definition(pool: Pool, rng: random.Random, name: str, required: list[str]) -> Tool:
+def _definition(
+    pool: Pool, rng: random.Random, name: str, required: list[str], optional: list[str] | None = None
+) -> Tool:
     """A definition as clients send it, with optional parameters at times and sometimes no list of required ones."""
-    names = [*required, *rng.sample(pool.words, rng.choice((0, 0, 1, 2)))]
+    if optional is None:
+        optional = rng.sample(pool.words, rng.choice((0, 0, 1, 2)))
+    names = [*required, *optional]
     properties = {
         name: {"type": "string" if name in required else rng.choice(("string", "number", "boolean"))} for name in names
     }

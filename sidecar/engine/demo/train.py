@@ -1,7 +1,8 @@
 """Makes the demo model: `python -m sidecar.engine.demo.train` writes vocabulary, weights and configuration here.
 
-One seed, one thread, a processor with bfloat16 helps; about 25 minutes. Needs torch, tokenizers, safetensors, jinja2.
-`--out DIR` writes elsewhere. The score comes from score.py, which runs where mlx-lm does.
+One seed, one thread, a processor with bfloat16 helps; well over an hour. Needs torch, tokenizers, safetensors, jinja2.
+`--out DIR` writes elsewhere. The score comes from score.py, which runs where mlx-lm does. The weights here are not of
+one such run; the card tells their way.
 """
 
 import argparse
@@ -43,13 +44,20 @@ class Round:
     stages: tuple[Stage, ...]
     muon: float
     adam: float
+    stop: int | None = None
+    """The step after which the round is left, before its rates have fallen."""
 
 
 # Copying is learnt first and on short sequences, where a step is cheap; the long ones teach what a full window is like.
-# The second round mends what copying the first one left inexact.
+# The second round mends what copying the first one left inexact, the third teaches the exact copying of long and
+# repetitive texts, the others are the practice of everything. The card says which data each of them had.
 ROUNDS = (
     Round((Stage(64, 64, 600, 0.5), Stage(256, 16, 1400, 0.05), Stage(448, 10, 700, 0.0)), muon=0.02, adam=3e-3),
     Round((Stage(256, 16, 800, 0.2), Stage(448, 10, 600, 0.05)), muon=0.012, adam=2e-3),
+    Round((Stage(256, 16, 3000, 0.2), Stage(448, 10, 1300, 0.05)), muon=0.012, adam=2e-3, stop=2000),
+    Round((Stage(320, 13, 1700, 0.06), Stage(448, 10, 450, 0.02)), muon=0.01, adam=1.7e-3, stop=500),
+    Round((Stage(320, 13, 1400, 0.05), Stage(448, 10, 300, 0.0)), muon=0.01, adam=1.7e-3, stop=1000),
+    Round((Stage(320, 13, 500, 0.03), Stage(448, 10, 260, 0.0)), muon=0.006, adam=1e-3),
 )
 WARM_UP, DECAY = 60, 0.85
 """Steps of rising rates, and the last share of the steps in which they fall. Muon is for the matrices: copying forms
@@ -117,27 +125,30 @@ def train(model: Twin, pool: Pool, tokenizer: Tokenizer, out: Path, number: int)
         recent += (answers - recent) / min(step, 50)
         if step % 50 == 0:
             print(f"{step}/{steps} {time.monotonic() - began:.0f} s, answers {recent:.4f} nats a token", flush=True)
-        if step % 250 == 0:
+        if step % 125 == 0:
             export(model, out, SHARPNESS, marks.end, marks.pad)
+        if step == plan.stop:
+            break
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
-    parser.add_argument("--start", type=Path, help="folder of a model after the first round, to go on from")
+    parser.add_argument("--start", type=Path, help="folder of a model to go on from")
+    parser.add_argument("--round", type=int, default=1, help="the round to begin with, from 1; needs --start")
     options = parser.parse_args()
     out, start = options.out, options.start
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     torch.manual_seed(SEED)
     pool = Pool("train")
-    tokenizer = build(pool, SEED)
+    tokenizer = Tokenizer.from_file(str(start / "tokenizer.json")) if start else build(pool, SEED)
     save(tokenizer, out)
     model = Twin(Shape())
     if start:
         load(model, start, SHARPNESS)
     marks = Marks.of(tokenizer)
-    for number in range(1 if start else 0, len(ROUNDS)):
+    for number in range(options.round - 1, len(ROUNDS)):
         train(model, pool, tokenizer, out, number)
     export(model, out, SHARPNESS, marks.end, marks.pad)
     print(sum(weight.numel() for weight in model.parameters()), "parameters")

@@ -24,7 +24,7 @@ class Shape:
     vocab_size: int = 2048
     hidden_size: int = 128
     intermediate_size: int = 448  # halved by the architecture: 224 up, 224 gate
-    num_hidden_layers: int = 5
+    num_hidden_layers: int = 6
     # Two wide heads, since all share one key: 64 dimensions tell 2048 tokens apart, 32 hardly do, and copying needs it.
     num_attention_heads: int = 2
     num_key_value_heads: int = 1
@@ -148,11 +148,29 @@ class Twin(nn.Module):
 
 
 def load(model: Twin, folder: Path, sharpness: float) -> None:
-    """Take over the weights of an exported model; the inverse of `export`."""
+    """Take over the weights of an exported model; the inverse of `export`.
+
+    Where that one has a layer less, the middle one of ours begins as one that changes nothing.
+    """
     weights = load_file(str(folder / "model.safetensors"))
     norm = weights["model.final_norm.weight"]
     weights["model.final_norm.weight"] = (1.0 + norm) / sharpness - 1.0
+    layers = model.shape.num_hidden_layers
+    if f"model.layers.{layers - 1}.temporal_pre_norm.weight" not in weights:
+        new = layers // 2
+        weights = {_moved(name, new): weight for name, weight in weights.items()}
+        own = model.state_dict()
+        for name in own.keys() - weights.keys():
+            silent = ".o_proj." in name or ".down_proj." in name
+            weights[name] = torch.zeros_like(own[name]) if silent else own[name]
     model.load_state_dict(weights)
+
+
+def _moved(name: str, new: int) -> str:
+    """A parameter's name once a layer stands at place `new`."""
+    head, found, rest = name.partition("model.layers.")
+    number, _, tail = rest.partition(".")
+    return f"{found}{int(number) + (int(number) >= new)}.{tail}" if found else head
 
 
 def export(model: Twin, folder: Path, sharpness: float, eos: int, pad: int) -> None:
