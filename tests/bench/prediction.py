@@ -50,7 +50,7 @@ def measure(model: Path, count: int, longest: int) -> list[dict[str, Any]]:
     for number in range(count):
         words = " ".join(f"w{chance.randrange(997)}" for _ in range(chance.randint(100, longest) // 4))
         conversation = frames.Conversation("", (frames.Message("user", (frames.Text(words),)),))
-        answer = chance.choice([1, 16, 200, 600])
+        answer = chance.choice([1, 16, 64, 300])
         scheduler.submit(frames.Generate(number, conversation, frames.Sampling(0.0), answer))
         [stream] = scheduler.waiting
         scheduler.prefixes.shed(0)  # what is known already must not make the rest look better
