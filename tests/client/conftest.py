@@ -73,11 +73,11 @@ def either(request: pytest.FixtureRequest) -> Terminal:
 
 @contextmanager
 def _terminal(model: str) -> Iterator[Terminal]:
-    with _machine(grace=600) as machine:
-        terminal = Terminal(machine, model)
+    with machine(grace=600) as place:
+        terminal = Terminal(place, model)
         yield terminal
         terminal.close()
-        assert "Traceback" not in machine.logged(), machine.logged()
+        assert "Traceback" not in place.logged(), place.logged()
 
 
 @contextmanager
