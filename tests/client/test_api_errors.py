@@ -3,7 +3,7 @@
 import re
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import anthropic
@@ -14,6 +14,7 @@ import pytest
 from sidecar.routes import PER_TERMINAL
 from tests.client.api import HELLO, Terminal, check_request_id
 from tests.client.home import Machine
+from tests.client.wire import LONG, Wire
 from tests.process.fake_sidecar import wait_until
 
 BODY: Any = {"max_tokens": 5, "messages": HELLO}
@@ -112,20 +113,18 @@ def test_models_are_listed_in_pages(demo: Terminal) -> None:
 
 
 def test_more_than_can_be_under_way_is_a_429_that_says_when_to_come_back(noise: Terminal) -> None:
-    def one(_: int) -> anthropic.APIStatusError | None:
-        try:
-            noise.whole({"max_tokens": 30})
-        except anthropic.APIStatusError as error:
-            return error
-        return None
-
-    with ThreadPoolExecutor(PER_TERMINAL + 20) as pool:
-        refused = [error for error in pool.map(one, range(PER_TERMINAL + 20)) if error]
-    assert 0 < len(refused) <= 20
-    for error in refused:
-        assert (type(error), error.type) == (anthropic.RateLimitError, "rate_limit_error")
-        assert error.response.headers["retry-after"] == "1"
-        check_request_id(error)
+    with ExitStack() as held:
+        for _ in range(PER_TERMINAL):
+            wire = held.enter_context(Wire(noise))
+            wire.send(wire.message(**LONG))
+        wait_until(lambda: noise.running() == PER_TERMINAL)
+        with pytest.raises(anthropic.RateLimitError) as caught:
+            ask(noise)
+    assert caught.value.type == "rate_limit_error"
+    assert caught.value.response.headers["retry-after"] == "1"
+    check_request_id(caught.value)
+    wait_until(lambda: noise.running() == 0)
+    assert ask(noise).content is not None
 
 
 @pytest.fixture(scope="module")

@@ -9,27 +9,12 @@ from typing import Any
 import pytest
 
 from tests.client.api import Terminal
-from tests.client.wire import Wire, message
+from tests.client.wire import LONG, Wire, message
 from tests.process.fake_sidecar import wait_until
 
 LIMIT_S = 3.0
 """Seconds for an answer that nothing should hold up, on two busy cores."""
 BIG = 33 << 20
-LONG: Any = {
-    "max_tokens": 8000,
-    "tool_choice": {"type": "tool", "name": "write"},
-    "tools": [
-        {
-            "name": "write",
-            "input_schema": {
-                "type": "object",
-                "properties": {"text": {"type": "string", "minLength": 1500}},
-                "required": ["text"],
-            },
-        }
-    ],
-}
-"""An answer that takes seconds, since it may not end before."""
 
 
 @pytest.fixture

@@ -8,6 +8,22 @@ import h11
 
 from tests.client.api import HELLO, Terminal
 
+LONG: Any = {
+    "max_tokens": 8000,
+    "tool_choice": {"type": "tool", "name": "write"},
+    "tools": [
+        {
+            "name": "write",
+            "input_schema": {
+                "type": "object",
+                "properties": {"text": {"type": "string", "minLength": 1500}},
+                "required": ["text"],
+            },
+        }
+    ],
+}
+"""An answer that takes seconds, since it may not end before."""
+
 
 @dataclass(frozen=True)
 class Reply:
