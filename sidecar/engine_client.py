@@ -95,8 +95,12 @@ class Engine:
         if process is None or beat is None or not beat.cache_bytes + beat.pool_bytes:
             return False
         with suppress(trio.RunFinishedError):
-            self._token.run_sync_soon(self._nursery.start_soon, process.shed, wanted)
+            self._token.run_sync_soon(self._shed_soon, process, wanted)
         return True
+
+    def _shed_soon(self, process: Process, wanted: int) -> None:
+        with suppress(RuntimeError):  # the nursery is closed: the sidecar is about to leave
+            self._nursery.start_soon(process.shed, wanted)
 
     def evacuate(self, why: str) -> bool:
         """End the process now, whatever it does; False when there is none."""
