@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import mlx.core as mx
@@ -152,10 +152,16 @@ def look(probe: Callable[[], Sample], reserve: float) -> Room:
     """What may still be taken. Where nothing can be seen, all of it: not knowing is not being low."""
     try:
         sample = probe()
-    except (OSError, ValueError, psutil.Error):
-        log.exception("the memory probe fails; requests are let in unseen")
+    except (OSError, ValueError, psutil.Error) as error:
+        _say_blind(str(error))
         return Room(1 << 62, 1 << 62)
     return Room(int(sample.available - reserve), int(sample.total - reserve - ENGINE_BYTES))
+
+
+@lru_cache
+def _say_blind(reason: str) -> None:
+    """Once for each reason."""
+    log.error("the memory probe fails (%s): requests are let in unseen", reason)
 
 
 def main() -> None:

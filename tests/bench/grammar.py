@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from sidecar import frames
-from sidecar.engine_client import environment
+from sidecar.engine_process import environment
 from sidecar.frames import Conversation, Finished, Message, Text, TextDelta, Tool
 from tests.models import make_tiny
 from tests.process.test_engine import EngineProcess

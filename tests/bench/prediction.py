@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sidecar.engine_client import environment
+from sidecar.engine_process import environment
 from tests.models import ARCHITECTURES, make_tiny
 
 WINDOW = 16_384

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from sidecar.engine_client import environment
+from sidecar.engine_process import environment
 from tests.conftest import FULL
 
 COUNT, LONGEST = (100, 12_000) if FULL else (12, 3_000)

@@ -4,6 +4,7 @@ import logging
 
 import pytest
 
+from sidecar.engine_client import Backoff
 from sidecar.guard import GB, Level, Lines, Sample
 from sidecar.health import health, memory_in_full
 from sidecar.memory import Memory, View, shortage
@@ -130,3 +131,11 @@ def test_health_is_never_good_over_a_broken_engine(state: str, level: Level, lea
 def test_the_status_counts_what_was_done() -> None:
     shown = memory_in_full(view(Level.SAFE, 8, sheds=3, evacuations=1), None, refused=2)
     assert (shown["shed"], shown["refused"], shown["evacuated"]) == (3, 2, 1)
+
+
+def test_a_model_given_up_again_and_again_waits_longer_each_time_until_all_is_calm() -> None:
+    backoff, waits = Backoff(), []
+    for now in (0, 10, 20, 30, 40, 50, 60, 70, 1000):
+        backoff.push(now)
+        waits.append(backoff.until - now)
+    assert waits == [5, 10, 20, 40, 80, 160, 300, 300, 5]
