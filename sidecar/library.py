@@ -14,6 +14,10 @@ from sidecar.download import ALIASES, EX_UNAVAILABLE, ModelFiles, ModelUnavailab
 from sidecar.fit import GB, Limits, limits
 
 
+LIST_S = 10.0
+"""How long a list of what is on disk is good for."""
+
+
 @dataclass(frozen=True, slots=True)
 class LocalModel:
     """A model that is whole on disk."""
@@ -48,6 +52,8 @@ class Library:
         self._config = config
         self._models: dict[str, LocalModel] = {}
         self._locks: dict[str, trio.Lock] = {}
+        self._listing = trio.Lock()
+        self._listed: tuple[float, dict[str, str]] = (-LIST_S, {})
         self.fetches: dict[str, Fetch] = {}
         """The resolutions under way, by name, for whoever shows progress."""
 
@@ -55,15 +61,21 @@ class Library:
         return self._models.get(name)
 
     async def names(self) -> dict[str, str]:
-        """Every name that can be asked for without a path, and the date (RFC 3339) of what is on disk, else ""."""
-        command = [sys.executable, "-I", "-m", "sidecar.download"]
-        found = await trio.run_process(command, stdin=DEVNULL, capture_stdout=True, check=False)
-        on_disk: dict[str, str] = json.loads(found.stdout or b"{}").get("models", {})
+        """Every name that can be asked for without a path, and the date (RFC 3339) of what is on disk, else "". At
+        most LIST_S seconds old: looking takes a process of its own and half a second."""
+        async with self._listing:
+            looked, on_disk = self._listed
+            if trio.current_time() - looked >= LIST_S:
+                command = [sys.executable, "-I", "-m", "sidecar.download"]
+                found = await trio.run_process(command, stdin=DEVNULL, capture_stdout=True, check=False)
+                on_disk = json.loads(found.stdout or b"{}").get("models", {})
+                self._listed = trio.current_time(), on_disk
         return {"demo": "", **{alias: on_disk.get(id_, "") for alias, id_ in ALIASES.items()}, **on_disk}
 
     async def get(self, name: str) -> LocalModel:
         """The model, once it is on disk; raises ModelUnavailable. Whoever comes second waits for the first."""
-        async with self._locks.setdefault(name, trio.Lock()):
+        lock = self._locks.setdefault(name, trio.Lock())
+        async with lock:
             if name not in self._models:
                 self.fetches[name] = fetch = Fetch()
                 try:
@@ -71,6 +83,8 @@ class Library:
                 finally:
                     del self.fetches[name]
                     fetch.changed.set()
+                    if not lock.statistics().tasks_waiting:
+                        del self._locks[name]  # names that are no model's must not pile up
                 caution = self._config.memory_caution_gb * GB
                 fits = limits(files, self._free(), caution, self._config.context, self._config.cache_gb)
                 self._models[name] = LocalModel(name, files, fits)

@@ -270,7 +270,7 @@ class App:
 
     async def _messages(self, connection: Connection, request: Request, request_id: str) -> None:
         lease = self._authenticate(request)
-        parsed = api.parse_messages(request.body, request.headers.get("anthropic-version", ""))
+        parsed = api.parse_messages(request.body)
         todo = Generate(
             id=0,
             conversation=api.conversation(parsed),

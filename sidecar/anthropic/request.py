@@ -46,20 +46,14 @@ _TOKEN_REMINDER = re.compile(
 )
 """Counts down from turn to turn: kept in history it would part the prefix at every turn."""
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
-_NO_SAMPLING_SINCE = "2026-10-21"
-"""The version of the API that dropped temperature, top_p and top_k."""
 _LEAST_BUDGET = 1024
 _EFFORTS = {"low": 1024, "medium": 4096, "high": 16384}
 """Tokens of thought by `output_config.effort`; "high" is the API's default."""
 
 
-def parse_messages(body: bytes, version: str = "") -> MessagesRequest:
-    """`version`: the anthropic-version header. Raises InvalidRequest that names the field."""
+def parse_messages(body: bytes) -> MessagesRequest:
+    """Raises InvalidRequest that names the field."""
     request = _parse(_messages_decoder, body)
-    if version >= _NO_SAMPLING_SINCE:
-        for name in ("temperature", "top_p", "top_k"):
-            if getattr(request, name) is not None:
-                raise InvalidRequest(f"{name}: version {version} of the API has it no more; leave it out")
     budget = request.thinking.budget_tokens if request.thinking else None
     if budget is not None and request.thinking and request.thinking.type == "enabled" and budget >= request.max_tokens:
         raise InvalidRequest("max_tokens: must be greater than thinking.budget_tokens")
@@ -102,6 +96,7 @@ def _in_api_words(problem: str) -> str:
 
 
 def sampling(request: MessagesRequest) -> frames.Sampling:
+    """As asked, in any version of the API: the newest has no such fields, but programs on its SDK still send them."""
     return frames.Sampling(request.temperature, request.top_p, request.top_k)
 
 

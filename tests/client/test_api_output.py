@@ -89,6 +89,7 @@ THOUGHT = [
 ]
 SAMPLED = [
     Case("the old version's sampling", {"temperature": 0.5, "top_p": 0.9, "top_k": 5}, headers=OLD),
+    *(Case(f"{name} in the new version", {name: 1}, headers=NEW) for name in ("temperature", "top_p", "top_k")),
     Case("the greatest temperature", {"temperature": 1, "top_k": 1}, headers=OLD),
     Case("a top_k beyond the vocabulary", {"top_k": 10**6}, headers=OLD),
     Case("a top_p of nothing", {"top_p": 0}, headers=OLD),
@@ -133,10 +134,6 @@ REFUSED = [
     Refused("a temperature that is too high", {"temperature": 1.5}, "temperature: ", headers=OLD),
     Refused("a temperature below nothing", {"temperature": -0.1}, "temperature: ", headers=OLD),
     Refused("a top_k below nothing", {"top_k": -1}, "top_k: ", headers=OLD),
-    *(
-        Refused(f"{name} in the new version", {name: 1}, f"{name}: ", headers=NEW)
-        for name in ("temperature", "top_p", "top_k")
-    ),
     Refused("a stream of maybe", {"stream": "yes"}, "stream: "),
     Refused("a small budget", thinking(type="enabled", budget_tokens=1023), r"thinking\.enabled\.budget_tokens: "),
     Refused("no budget", thinking(type="enabled"), r"thinking\.enabled\.budget_tokens: "),

@@ -287,13 +287,6 @@ def test_both_spellings_of_structured_output_mean_the_same() -> None:
     assert new.answer_schema == {"type": "object"}
 
 
-def test_the_newest_version_of_the_api_refuses_sampling_parameters_by_name() -> None:
-    body = json.dumps({**BASE, "messages": [user("x")], "temperature": 0.5}).encode()
-    assert api.parse_messages(body, "2023-06-01").temperature == 0.5
-    with pytest.raises(InvalidRequest, match=r"^temperature: "):
-        api.parse_messages(body, "2026-10-21")
-
-
 def test_what_the_vendors_tools_left_in_history_is_accepted() -> None:
     left = [{"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}, text("b")]
     assert conversation(user("a"), assistant(left)).messages[1].blocks == (Text("b"),)
