@@ -13,7 +13,6 @@ from sidecar.config import Config
 from sidecar.download import ALIASES, EX_UNAVAILABLE, ModelFiles, ModelUnavailable
 from sidecar.fit import GB, Limits, limits
 
-
 LIST_S = 10.0
 """How long a list of what is on disk is good for."""
 
