@@ -36,8 +36,6 @@ def test_escape_ends_an_answer_within_a_second_and_the_next_turn_works(home: Hom
         screen.wait_for("Interrupted")
         screen.submit("Hello in 5 words")
         screen.wait_for("Hello! How are you today?")
-        screen.submit("/exit")
-        assert screen.wait_for_end() == 0
 
 
 def test_a_plan_is_shown_for_approval_and_carried_out_afterwards(home: Home, few: tuple[str, ...]) -> None:
@@ -51,8 +49,6 @@ def test_a_plan_is_shown_for_approval_and_carried_out_afterwards(home: Home, few
         screen.accept("Exit plan mode?")
         screen.wait_for(f"The file says: {WORDS}")
         assert "plan mode on" not in screen.text()
-        screen.submit("/exit")
-        assert screen.wait_for_end() == 0
 
 
 @pytest.fixture
@@ -74,5 +70,3 @@ def test_a_conversation_near_the_window_is_made_shorter_and_goes_on(narrow: Home
         screen.wait_for("Compacted")
         screen.submit("Hello in 5 words")
         screen.wait_for("Hello! How are you today?")
-        screen.submit("/exit")
-        assert screen.wait_for_end() == 0
