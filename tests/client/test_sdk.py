@@ -86,7 +86,7 @@ def test_health_has_the_shape_that_peoples_scripts_read(home: Home) -> None:
     table = json.loads(result.stdout)
     assert table["status"] == "healthy"
     memory = table["memory"]
-    assert set(memory) == {"status", "available_gb", "accepting_requests"}
+    assert {"status", "available_gb", "accepting_requests"} <= set(memory)
     assert memory["status"] == "Safe"
     assert re.fullmatch(r"\d+\.\d\d", memory["available_gb"])
     assert memory["accepting_requests"] is True
