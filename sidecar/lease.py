@@ -19,6 +19,19 @@ class Lease:
     request: LeaseRequest
     since: float
 
+    def describe(self, now: float) -> dict[str, object]:
+        """As `claude-local status` shows it."""
+        wanted = self.request
+        return {
+            "pid": wanted.pid,
+            "command": wanted.command,
+            "folder": wanted.folder,
+            "port": wanted.port,
+            "model": wanted.model,
+            "strong": wanted.strong,
+            "since_s": round(now - self.since, 1),
+        }
+
 
 @dataclass(slots=True)
 class Leases:

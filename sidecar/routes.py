@@ -228,7 +228,7 @@ class App:
                 "context_window": model.limits.context_window if model else None,
                 "output_limit": model.limits.output_limit if model else None,
             },
-            "leases": [_describe(lease, now) for lease in self.leases],
+            "leases": [lease.describe(now) for lease in self.leases],
             "requests": {
                 "running": self.leases.running,
                 "waiting": beat.waiting if beat else 0,
@@ -343,16 +343,3 @@ class App:
 def _model_name(wanted: str, lease: Lease) -> str:
     """`claude-…` names mean the invocation's own model: clients have them built in for their side requests."""
     return lease.request.model if wanted.startswith("claude-") else wanted
-
-
-def _describe(lease: Lease, now: float) -> dict[str, object]:
-    wanted = lease.request
-    return {
-        "pid": wanted.pid,
-        "command": wanted.command,
-        "folder": wanted.folder,
-        "port": wanted.port,
-        "model": wanted.model,
-        "strong": wanted.strong,
-        "since_s": round(now - lease.since, 1),
-    }

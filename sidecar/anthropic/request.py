@@ -3,7 +3,6 @@
 Pure: bytes in, values out. The types, and what becomes of each field, are in `types`.
 """
 
-import json
 import re
 from typing import Literal, TypeVar
 
@@ -11,27 +10,17 @@ import msgspec
 
 from sidecar import frames
 from sidecar.anthropic.builtin import built_in
+from sidecar.anthropic.content import blocks_of, without_reminders
 from sidecar.anthropic.types import (
     DROPPED_TOOLS,
     REFUSED,
-    AnyBlock,
-    Compaction,
-    ContainerUpload,
     CountRequest,
-    Document,
-    Image,
-    Message,
     MessagesRequest,
     OutputFormat,
-    RedactedThinking,
-    Remote,
-    SearchResult,
     TextBlock,
-    Thinking,
     ToolDefinition,
     ToolReference,
     ToolResult,
-    ToolUse,
 )
 from sidecar.errors import InvalidRequest, ThreadUnsupported
 
@@ -41,10 +30,6 @@ _Turns = list[tuple[_Role, list[frames.Block]]]
 
 _BILLING = "x-anthropic-billing-header:"
 """Claude Code's first system block: it changes between sessions and would part every prefix at its first token."""
-_TOKEN_REMINDER = re.compile(
-    r"<system-reminder>\s*<total_tokens>[^<]*</total_tokens>\s*</system-reminder>\s*|<total_tokens>[^<]*</total_tokens>\s*"
-)
-"""Counts down from turn to turn: kept in history it would part the prefix at every turn."""
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 _LEAST_BUDGET = 1024
 _EFFORTS = {"low": 1024, "medium": 4096, "high": 16384}
@@ -166,7 +151,7 @@ def conversation(request: CountRequest) -> frames.Conversation:
     system = [text for text in _system_texts(request.system) if not text.startswith(_BILLING)]
     turns: _Turns = []
     for index, message in enumerate(request.messages):
-        blocks = _blocks(message, f"messages.{index}", request)
+        blocks = blocks_of(message, f"messages.{index}", request)
         if not message.content and not (message.role == "assistant" and index == len(request.messages) - 1):
             raise InvalidRequest(f"messages.{index}.content: it must not be empty")
         if message.role == "system" and not any(role == "assistant" for role, _ in turns):
@@ -184,7 +169,7 @@ def conversation(request: CountRequest) -> frames.Conversation:
     if answer and turns[-1][0] == "assistant":
         raise InvalidRequest("output_config.format: it cannot be combined with a begun answer")
     return frames.Conversation(
-        system="\n\n".join(filter(None, map(_without_reminders, system))),
+        system="\n\n".join(filter(None, map(without_reminders, system))),
         messages=tuple(frames.Message(role, tuple(blocks)) for role, blocks in turns),
         tools=() if request.tool_choice and request.tool_choice.type == "none" else tools,
         thinking=thinks(request),
@@ -285,103 +270,3 @@ def _referenced(request: CountRequest) -> set[str]:
         if isinstance(block, ToolResult) and isinstance(block.content, list):
             blocks += block.content
     return {block.tool_name for block in blocks if isinstance(block, ToolReference)}
-
-
-# Content
-
-
-def _blocks(message: Message, path: str, request: CountRequest) -> list[frames.Block]:
-    if isinstance(message.content, str):
-        return _text(message.content)
-    blocks: list[frames.Block] = []
-    for index, block in enumerate(message.content):
-        blocks += _block(block, message.role, f"{path}.content.{index}", request)
-    return blocks
-
-
-def _block(block: AnyBlock, role: str, path: str, request: CountRequest) -> list[frames.Block]:
-    match block:
-        case TextBlock():
-            return _text(block.text)
-        case ToolUse() if role == "assistant":
-            return [frames.Call(block.id, block.name, block.input)]
-        case ToolResult() if role == "user":
-            return [frames.Result(block.tool_use_id, _result_text(block, path, request), bool(block.is_error))]
-        case Thinking() if role == "assistant":
-            return [frames.Thinking(block.thinking, block.signature)]
-        case RedactedThinking() if role == "assistant":
-            return []
-        case Document() if role == "user":
-            return _text(_document_text(block, path))
-        case SearchResult() if role == "user":
-            return _text(_search_text(block))
-        case Compaction():
-            return _text(block.content or "")
-        case Image():
-            raise InvalidRequest(f"{path}.source: {REFUSED['image']['source']}, not images")
-        case ContainerUpload():
-            raise InvalidRequest(f"{path}.file_id: {REFUSED['container_upload']['file_id']}")
-        case ToolReference() | Remote():
-            return []
-    raise InvalidRequest(
-        f"{path}: a {block.__struct_config__.tag} block cannot stand in a message with the role {role}"
-    )
-
-
-def _result_text(result: ToolResult, path: str, request: CountRequest) -> str:
-    if isinstance(result.content, str):
-        return _without_reminders(result.content)
-    parts = (_result_part(part, f"{path}.content.{index}", request) for index, part in enumerate(result.content or ()))
-    return "\n".join(filter(None, parts))
-
-
-def _result_part(part: AnyBlock, path: str, request: CountRequest) -> str:
-    match part:
-        case TextBlock():
-            return _without_reminders(part.text)
-        case Document():
-            return _document_text(part, path)
-        case SearchResult():
-            return _search_text(part)
-        case ToolReference():
-            return _definition_text(part.tool_name, request)
-        case Image():
-            # Refusing would end the conversation: the client sends its history again with every turn.
-            return "[an image; this model reads text only]"
-        case _:
-            return ""
-
-
-def _definition_text(name: str, request: CountRequest) -> str:
-    """A deferred tool as the prompt lists tools: shown where it was found, so that the prompt's beginning stays."""
-    for tool in request.tools or ():
-        if tool.name == name and tool.defer_loading:
-            shown = {"name": name, "description": tool.description, "parameters": tool.input_schema}
-            return json.dumps(shown, ensure_ascii=False)
-    return name
-
-
-def _document_text(document: Document, path: str) -> str:
-    source = document.source
-    if source.type == "text":
-        text = source.data
-    elif source.type == "content" and isinstance(source.content, str):
-        text = source.content
-    elif source.type == "content" and all(isinstance(part, TextBlock) for part in source.content):
-        text = "\n".join(part.text for part in source.content if isinstance(part, TextBlock))
-    else:
-        raise InvalidRequest(f"{path}.source: this model reads text documents only, not {source.type}")
-    return "\n".join(filter(None, [document.title, document.context, text]))
-
-
-def _search_text(result: SearchResult) -> str:
-    return "\n".join([result.title, result.source, *(block.text for block in result.content)])
-
-
-def _text(text: str) -> list[frames.Block]:
-    text = _without_reminders(text)
-    return [frames.Text(text)] if text else []
-
-
-def _without_reminders(text: str) -> str:
-    return _TOKEN_REMINDER.sub("", text) if "<total_tokens>" in text else text

@@ -14,13 +14,11 @@ from typing import Any, Literal, NamedTuple
 import mlx.core as mx
 from mlx_lm.generate import BatchGenerator, StopSequences
 
-from sidecar.engine.grammar import Shape
 from sidecar.engine.model import Model
-from sidecar.engine.parser import AnswerParser
+from sidecar.engine.plan import Pace, plan
 from sidecar.engine.prefix import Cache, PrefixCache
-from sidecar.engine.processors import GrammarProcessor, ThinkingBudget
-from sidecar.engine.prompt import Prompt
-from sidecar.fit import CHUNK, GB, REPLY, STEP, Costs, Demand, Verdict, admit, longest_prompt, peak
+from sidecar.engine.stream import Stream, TooLong, prepare
+from sidecar.fit import CHUNK, GB, Verdict, admit, longest_prompt, peak
 from sidecar.frames import Failed, Finished, Frame, Generate, Progress, Started
 
 log = logging.getLogger(__name__)
@@ -29,10 +27,6 @@ MAX_ROWS = 16
 """Streams decoded at once; more wait. Batch memory is rows times the longest row."""
 MAX_READING = 4
 """Prompts being read at once: each holds a cache of its own."""
-CHECKPOINT = 4096
-"""Tokens between two checkpoints of a cache that cannot be trimmed: what a prompt that parts in between reads again."""
-SLICE_S, ALONE_S = 0.15, 1.0
-"""Seconds that a piece of a prompt may take: beside streams (their longest gap), alone (how late a cancel is seen)."""
 MEASURED = 256
 """Prompt tokens from which on a pass says what passes take: smaller ones measure fixed costs."""
 SLACK = 1.25
@@ -40,85 +34,6 @@ SLACK = 1.25
 and the expectation would sink until every pass waits."""
 ASK_S = 0.5
 """Between two looks at memory for a request that must wait, unless a stream ends before."""
-DECODES_PER_SLICE = 4
-"""Decode steps between two slices: with 4 a stream's median gap stays undisturbed, with 1 it is the slice's length."""
-
-
-@dataclass(eq=False, slots=True)
-class Stream:
-    """One request on its way: waiting, then reading its prompt, then decoding."""
-
-    id: int
-    prompt: Prompt
-    tokens: list[int]
-    """The prompt, then also what was sampled."""
-    max_tokens: int
-    limited_by_window: bool
-    sampler: Any
-    processors: list[Any]
-    parser: AnswerParser
-    detokenizer: Any
-    cache: Cache | None = None
-    read: int = 0
-    cached: int = 0
-    chunk: int = CHUNK
-    """The most tokens to read at once: what its memory was predicted with."""
-    keep: bool = True
-    """Whether its row may stay as a prefix while it decodes."""
-    thinking_tokens: int = 0
-
-    @property
-    def prompt_length(self) -> int:
-        return len(self.prompt.tokens)
-
-    @property
-    def unread(self) -> int:
-        # The last token is not read: the batch generator runs it for the first logits.
-        return self.prompt_length - 1 - self.read
-
-    @property
-    def output_tokens(self) -> int:
-        return len(self.tokens) - self.prompt_length
-
-    def demand(self, costs: Costs, read: int) -> Demand:
-        """What it needs once `read` tokens of its prompt are read; all of them when it decodes."""
-        reply = min(self.max_tokens, max(REPLY, self.output_tokens + STEP))
-        cuts: tuple[int, ...] = ()
-        if not costs.trims(self.prompt_length + self.max_tokens):
-            regular = range(CHECKPOINT, self.prompt_length, CHECKPOINT)
-            cuts = tuple(sorted({*regular, *(cut for cut in self.prompt.boundaries if cut < self.prompt_length)}))
-        return Demand(self.prompt_length, reply, read, cuts, self.chunk)
-
-
-@dataclass(slots=True)
-class Pace:
-    """Measured reading speed, in tokens per second."""
-
-    rate: float = 32.0
-
-    def observe(self, tokens: int, seconds: float) -> None:
-        # Tiny slices measure overhead, not speed.
-        if tokens >= 16 and seconds > 0:
-            self.rate = 0.5 * self.rate + 0.5 * tokens / seconds
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What one step does: read `tokens` tokens of the prompt at index `reader` (if any), then decode."""
-
-    reader: int | None
-    tokens: int
-    decodes: int
-
-
-def plan(unread: list[int], decoding: bool, rate: float) -> Plan:
-    """`unread`: what is left of each prompt being read. The shortest goes first: a title need not wait for a book."""
-    if not unread:
-        return Plan(None, 0, 1 if decoding else 0)
-    reader = min(range(len(unread)), key=unread.__getitem__)
-    budget = int(rate * (SLICE_S if decoding else ALONE_S))
-    size = max(32, min(CHUNK, budget // 32 * 32))
-    return Plan(reader, min(unread[reader], size), DECODES_PER_SLICE if decoding else 0)
 
 
 class Room(NamedTuple):
@@ -167,32 +82,13 @@ class Scheduler:
     def submit(self, request: Generate) -> None:
         """Render the prompt and queue the request; one that cannot run is answered with Failed at once."""
         try:
-            prompt = self.model.prompts.build(request.conversation)
-            thought_open = self._opens_thought(prompt.opening)
-            room = self.context_window - len(prompt.tokens)
-            processors = self._processors(request, thought_open, room)
+            stream = prepare(self.model, request, self.context_window)
+        except TooLong as error:
+            self.send(Failed(request.id, "too_long", str(error)))
         except ValueError as error:
             self.send(Failed(request.id, "invalid", str(error)))
-            return
-        length = len(prompt.tokens)
-        if length >= self.context_window:
-            # "tokens > maximum" in the API's words: the window less one token of answer.
-            self.send(Failed(request.id, "too_long", f"{length} {self.context_window - 1}"))
-            return
-        calls = self.model.prompts.calls if request.conversation.tools else None
-        self.waiting.append(
-            Stream(
-                id=request.id,
-                prompt=prompt,
-                tokens=list(prompt.tokens),
-                max_tokens=min(request.max_tokens, room),
-                limited_by_window=room < request.max_tokens,
-                sampler=self.model.sampler(request.sampling),
-                processors=processors,
-                parser=AnswerParser(request.id, self.model.tokenizer, calls, request.stop, thought_open),
-                detokenizer=self._detokenizer(request, prompt),
-            )
-        )
+        else:
+            self.waiting.append(stream)
 
     def cancel(self, request: int) -> None:
         """Forget a request; what was read of its prompt is kept."""
@@ -286,7 +182,7 @@ class Scheduler:
     def _read(self, stream: Stream, tokens: int) -> None:
         assert stream.cache is not None
         if tokens:
-            tokens = self._up_to_checkpoint(stream, min(tokens, stream.chunk, self._costs.chunk(stream.read)))
+            tokens = stream.up_to_checkpoint(min(tokens, stream.chunk, self._costs.chunk(stream.read)))
             mx.clear_cache()
             self.peak = max(self.peak, mx.get_peak_memory())
             mx.reset_peak_memory()
@@ -304,7 +200,7 @@ class Scheduler:
             self._pace.observe(tokens, time.perf_counter() - began)
             stream.read += tokens
             self.send(Progress(stream.id, stream.read))
-            if stream.keep and self._is_checkpoint(stream.read, stream) and not self._stays_trimmable(stream):
+            if stream.keep and stream.at_checkpoint and not stream.stays_trimmable:
                 self.prefixes.add(stream.tokens[: stream.read], self._copy(stream.cache))
         if stream.unread == 0:
             self._start_decoding(stream)
@@ -317,23 +213,6 @@ class Scheduler:
         costs, end = self._costs, stream.read + tokens
         grown = max(0, costs.row(end, tokens) - costs.row(stream.read))
         mx.set_memory_limit(int(before + grown + SLACK * costs.transient(tokens, end)))
-
-    @staticmethod
-    def _is_checkpoint(position: int, stream: Stream) -> bool:
-        return position in stream.prompt.boundaries or position % CHECKPOINT == 0
-
-    @staticmethod
-    def _stays_trimmable(stream: Stream) -> bool:
-        """A rotating cache can be trimmed only until it wraps, which the rest of this stream may make it do."""
-        longest = stream.prompt_length + stream.max_tokens
-        return all(
-            layer.is_trimmable() and getattr(layer, "max_size", longest) >= longest for layer in stream.cache or ()
-        )
-
-    @staticmethod
-    def _up_to_checkpoint(stream: Stream, tokens: int) -> int:
-        cuts = [*stream.prompt.boundaries, (stream.read // CHECKPOINT + 1) * CHECKPOINT]
-        return min([tokens, *(cut - stream.read for cut in cuts if cut > stream.read)])
 
     @staticmethod
     def _copy(cache: Cache) -> Cache:
@@ -417,39 +296,3 @@ class Scheduler:
     def _emit(self, events: list[Any]) -> None:
         for event in events:
             self.send(event)
-
-    def _detokenizer(self, request: Generate, prompt: Prompt) -> Any:
-        detokenizer = self.model.tokenizer.detokenizer
-        if request.conversation.begun:
-            # It leaves out a blank at its own beginning, which here is the middle of a sentence.
-            detokenizer.add_token(prompt.tokens[-1])
-            _ = detokenizer.last_segment
-        return detokenizer
-
-    def _opens_thought(self, opening: str) -> bool:
-        tokenizer = self.model.tokenizer
-        return tokenizer.has_thinking and opening.rfind(tokenizer.think_start) > opening.rfind(tokenizer.think_end)
-
-    def _processors(self, request: Generate, thought_open: bool, room: int) -> list[Any]:
-        """Raises ValueError for what cannot be enforced."""
-        conversation, tokenizer = request.conversation, self.model.tokenizer
-        processors: list[Any] = []
-        shape = Shape(
-            tools=conversation.tools,
-            forced=request.forced,
-            parallel=request.parallel,
-            answer_schema=conversation.answer_schema,
-            thinking=conversation.thinking,
-            thought_open=thought_open,
-        )
-        if not shape.free:
-            if self.model.grammars is None:
-                raise ValueError("tools: this model's tokenizer is of a kind for which calls cannot be kept valid")
-            matcher = self.model.grammars.matcher(shape)
-            processors.append(GrammarProcessor(matcher, self.model.vocabulary, min(tokenizer.eos_token_ids)))
-        if request.thinking_budget and tokenizer.has_thinking and len(tokenizer.think_end_tokens) == 1:
-            start, [end] = tokenizer.think_start_tokens[0], tokenizer.think_end_tokens
-            # Where the window leaves less than was asked for, half of it is still the answer's.
-            budget = min(request.thinking_budget, room // 2 if room < request.max_tokens else request.thinking_budget)
-            processors.append(ThinkingBudget(budget, start, end, thought_open))
-        return processors

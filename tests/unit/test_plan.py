@@ -2,7 +2,7 @@
 
 import pytest
 
-from sidecar.engine.scheduler import ALONE_S, CHUNK, DECODES_PER_SLICE, SLICE_S, Pace, Plan, plan
+from sidecar.engine.plan import ALONE_S, CHUNK, DECODES_PER_SLICE, SLICE_S, Pace, Plan, plan
 
 
 @pytest.mark.parametrize(

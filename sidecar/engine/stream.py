@@ -1,0 +1,145 @@
+"""One request in the engine, from its rendered prompt to its last token. Who runs when is the scheduler's matter."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from mlx_lm.tokenizer_utils import TokenizerWrapper
+
+from sidecar.engine.grammar import Shape
+from sidecar.engine.model import Model
+from sidecar.engine.parser import AnswerParser
+from sidecar.engine.prefix import Cache
+from sidecar.engine.processors import GrammarProcessor, ThinkingBudget
+from sidecar.engine.prompt import Prompt
+from sidecar.fit import CHUNK, REPLY, STEP, Costs, Demand
+from sidecar.frames import Generate
+
+CHECKPOINT = 4096
+"""Tokens between two checkpoints of a cache that cannot be trimmed: what a prompt that parts in between reads again."""
+
+
+class TooLong(Exception):
+    """The prompt leaves no room for an answer; the text is "tokens maximum"."""
+
+
+@dataclass(eq=False, slots=True)
+class Stream:
+    """One request on its way: waiting, then reading its prompt, then decoding."""
+
+    id: int
+    prompt: Prompt
+    tokens: list[int]
+    """The prompt, then also what was sampled."""
+    max_tokens: int
+    limited_by_window: bool
+    sampler: Any
+    processors: list[Any]
+    parser: AnswerParser
+    detokenizer: Any
+    cache: Cache | None = None
+    read: int = 0
+    cached: int = 0
+    chunk: int = CHUNK
+    """The most tokens to read at once: what its memory was predicted with."""
+    keep: bool = True
+    """Whether its row may stay as a prefix while it decodes."""
+    thinking_tokens: int = 0
+
+    @property
+    def prompt_length(self) -> int:
+        return len(self.prompt.tokens)
+
+    @property
+    def unread(self) -> int:
+        # The last token is not read: the batch generator runs it for the first logits.
+        return self.prompt_length - 1 - self.read
+
+    @property
+    def output_tokens(self) -> int:
+        return len(self.tokens) - self.prompt_length
+
+    def demand(self, costs: Costs, read: int) -> Demand:
+        """What it needs once `read` tokens of its prompt are read; all of them when it decodes."""
+        reply = min(self.max_tokens, max(REPLY, self.output_tokens + STEP))
+        cuts: tuple[int, ...] = ()
+        if not costs.trims(self.prompt_length + self.max_tokens):
+            regular = range(CHECKPOINT, self.prompt_length, CHECKPOINT)
+            cuts = tuple(sorted({*regular, *(cut for cut in self.prompt.boundaries if cut < self.prompt_length)}))
+        return Demand(self.prompt_length, reply, read, cuts, self.chunk)
+
+    @property
+    def at_checkpoint(self) -> bool:
+        return self.read in self.prompt.boundaries or self.read % CHECKPOINT == 0
+
+    @property
+    def stays_trimmable(self) -> bool:
+        """A rotating cache can be trimmed only until it wraps, which the rest of this stream may make it do."""
+        longest = self.prompt_length + self.max_tokens
+        return all(
+            layer.is_trimmable() and getattr(layer, "max_size", longest) >= longest for layer in self.cache or ()
+        )
+
+    def up_to_checkpoint(self, tokens: int) -> int:
+        """At most `tokens`, and not beyond the next checkpoint."""
+        cuts = [*self.prompt.boundaries, (self.read // CHECKPOINT + 1) * CHECKPOINT]
+        return min([tokens, *(cut - self.read for cut in cuts if cut > self.read)])
+
+
+def prepare(model: Model, request: Generate, window: int) -> Stream:
+    """Render, tokenise, and set up what the answer needs. Raises TooLong, or ValueError for what cannot be served."""
+    prompt = model.prompts.build(request.conversation)
+    length = len(prompt.tokens)
+    if length >= window:
+        # "tokens > maximum" in the API's words: the window less one token of answer.
+        raise TooLong(f"{length} {window - 1}")
+    room, thought_open = window - length, _opens_thought(model.tokenizer, prompt.opening)
+    calls = model.prompts.calls if request.conversation.tools else None
+    return Stream(
+        id=request.id,
+        prompt=prompt,
+        tokens=list(prompt.tokens),
+        max_tokens=min(request.max_tokens, room),
+        limited_by_window=room < request.max_tokens,
+        sampler=model.sampler(request.sampling),
+        processors=_processors(model, request, thought_open, room),
+        parser=AnswerParser(request.id, model.tokenizer, calls, request.stop, thought_open),
+        detokenizer=_detokenizer(model.tokenizer, request, prompt),
+    )
+
+
+def _opens_thought(tokenizer: TokenizerWrapper, opening: str) -> bool:
+    return bool(tokenizer.has_thinking) and opening.rfind(tokenizer.think_start) > opening.rfind(tokenizer.think_end)
+
+
+def _detokenizer(tokenizer: TokenizerWrapper, request: Generate, prompt: Prompt) -> Any:
+    detokenizer = tokenizer.detokenizer
+    if request.conversation.begun:
+        # It leaves out a blank at its own beginning, which here is the middle of a sentence.
+        detokenizer.add_token(prompt.tokens[-1])
+        _ = detokenizer.last_segment
+    return detokenizer
+
+
+def _processors(model: Model, request: Generate, thought_open: bool, room: int) -> list[Any]:
+    """Raises ValueError for what cannot be enforced."""
+    conversation, tokenizer = request.conversation, model.tokenizer
+    processors: list[Any] = []
+    shape = Shape(
+        tools=conversation.tools,
+        forced=request.forced,
+        parallel=request.parallel,
+        answer_schema=conversation.answer_schema,
+        thinking=conversation.thinking,
+        thought_open=thought_open,
+    )
+    if not shape.free:
+        if model.grammars is None:
+            raise ValueError("tools: this model's tokenizer is of a kind for which calls cannot be kept valid")
+        matcher = model.grammars.matcher(shape)
+        processors.append(GrammarProcessor(matcher, model.vocabulary, min(tokenizer.eos_token_ids)))
+    if request.thinking_budget and tokenizer.has_thinking and len(tokenizer.think_end_tokens) == 1:
+        start, [end] = tokenizer.think_start_tokens[0], tokenizer.think_end_tokens
+        # Where the window leaves less than was asked for, half of it is still the answer's.
+        budget = min(request.thinking_budget, room // 2 if room < request.max_tokens else request.thinking_budget)
+        processors.append(ThinkingBudget(budget, start, end, thought_open))
+    return processors
