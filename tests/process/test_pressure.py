@@ -175,7 +175,7 @@ def test_requests_that_need_more_than_there_is_all_end_in_an_answer_or_a_clear_r
 
 
 def test_memory_does_not_grow_with_the_number_of_requests(short_dir: Path, tiny: Path) -> None:
-    count = 2000 if FULL else 200
+    count = 2000 if FULL else 300
     # Few prefixes are kept, since what happens to be kept differs from request to request.
     limits = {"CLAUDE_LOCAL_CACHE_GB": "0.001", "CLAUDE_LOCAL_CONTEXT": "1024"}
     sidecar = Sidecar(short_dir, REAL, str(tiny), CLAUDE_LOCAL_GRACE="60", **limits)
@@ -189,7 +189,9 @@ def test_memory_does_not_grow_with_the_number_of_requests(short_dir: Path, tiny:
                 wait_until(lambda: sidecar.status()["memory"]["pool_gb"] == 0)  # the last answer is cleared up
                 held.append(sum(map(process_bytes, (sidecar.processes[0].pid, sidecar.status()["engine"]["pid"]))))
         print("MB after each hundred:", [size // 10**6 for size in held])
-        assert held[-1] / held[0] <= 1.02
+        # Python and its libraries still settle by some 2 MB in the second hundred, which is 3 % of an engine whose
+        # model weighs nothing.
+        assert held[-1] / held[1] <= 1.02
     finally:
         sidecar.close()
 
