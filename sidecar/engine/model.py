@@ -107,13 +107,15 @@ def measure(weights: Any) -> tuple[int, Costs, float]:
     """
     held = mx.get_active_memory()
     cache = make_prompt_cache(weights)
-    read, pace, taken = 0, 0.0, list[tuple[int, int]]()
+    read, pace, taken, passes = 0, 0.0, list[tuple[int, int]](), Passes()
     for tokens in (128, 384, 1024):
-        if tokens == 1024 and pace < 2 * tokens:
-            break  # it would sharpen the figures, but not be over in half a second
+        if tokens == 1024 and (pace < 2 * tokens or passes.bytes(tokens, read + tokens) > transient_limit(held)):
+            break  # it would sharpen the figures, but not be over in half a second, or take more than requests may
         began = time.perf_counter()
         taken.append((tokens, _pass_bytes(weights, cache, tokens)))
         pace = tokens / (time.perf_counter() - began)
+        read += tokens
+        passes = passes.seen(tokens, read, max(1, taken[-1][1]))
     before = mx.get_active_memory()
     mx.reset_peak_memory()
     logits = weights(mx.zeros((1, 1), dtype=mx.int32), cache=cache)
@@ -130,6 +132,7 @@ def measure(weights: Any) -> tuple[int, Costs, float]:
             per_token += layer.nbytes // keys.shape[2]
             whole = max(whole, layer.nbytes // keys.shape[2])
     costs = Costs(per_token, tuple(sorted(rolling.items())), fixed, Passes(), whole, step, transient_limit(held))
+    read = 0
     for tokens, size in taken:
         read += tokens
         costs = costs.seen(tokens, read, size)

@@ -1,8 +1,10 @@
 """A terminal with a program in it, driven as a person would: keys go in, the screen is read. tmux does the work."""
 
 import json
+import os
 import subprocess
 import time
+from pathlib import Path
 from threading import Event
 from typing import Self
 
@@ -79,10 +81,11 @@ class Screen:
 
     def exit_code(self) -> int | None:
         # The terminal closes a moment before tmux hears of the exit, so an empty status is no status yet.
-        code, number = self._tmux("display-message", "-p", "#{pane_dead_status},#{pane_dead_signal}").strip().split(",")
+        form = "#{pane_dead_status},#{pane_dead_signal},#{pane_pid}"
+        code, number, pid = self._tmux("display-message", "-p", form).strip().split(",")
         if code:
             return int(code)
-        return -int(number) if number else None
+        return -int(number) if number else _zombie_code(pid)
 
     def close(self) -> None:
         if not self._closed:
@@ -102,3 +105,12 @@ class Screen:
         )
         assert result.returncode == 0, result.stderr
         return result.stdout
+
+
+def _zombie_code(pid: str) -> int | None:
+    """The exit code of a process that has ended and that tmux, which is seen to miss that now and then, still keeps."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return os.waitstatus_to_exitcode(int(fields[-1])) if fields[0] == "Z" else None

@@ -151,13 +151,13 @@ def grow_weights(model: Path, size: int) -> None:
         out.truncate(8 + len(header) + size)
 
 
-@pytest.mark.parametrize("machine", [440_000_000], indirect=True)
+@pytest.mark.parametrize("machine", [640_000_000], indirect=True)
 def test_requests_that_need_more_than_there_is_all_end_in_an_answer_or_a_clear_refusal(machine: SmallMachine) -> None:
-    sidecar, count = machine.sidecar, 100 if FULL else 23
+    sidecar, count = machine.sidecar, 100 if FULL else 26
     sidecar.start()
     sidecar.lease().until("ready")
     chance = random.Random(5)
-    lengths = [chance.choice([100, 1200, 1600]) for _ in range(count - 1)]
+    lengths = [chance.choice([100, 1600, 2400]) for _ in range(count - 1)]
     assert sum(2 * length * 32_768 for length in lengths) > 3 * machine.limit
     lengths.append(6000)  # beyond the window that this memory allows
     with ThreadPoolExecutor(count) as pool:
