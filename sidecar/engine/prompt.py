@@ -185,7 +185,7 @@ class PromptBuilder:
     def _messages(self, conversation: Conversation, replayed: Mapping[int, list[int]]) -> list[Turn]:
         system = self._clean(conversation.system)
         if (listed := _listed(conversation)) and not self.native_calls:
-            system = f"{system}\n\n{_describe(listed)}".strip()
+            system = f"{system}\n\n{describe(listed)}".strip()
         if conversation.answer_schema is not None:
             system = f"{system}\n\n{_describe_answer(conversation.answer_schema)}".strip()
         ids = _Ids(conversation)
@@ -308,7 +308,7 @@ def _definition(tool: Tool) -> dict[str, Any]:
     return {"type": "function", "function": function}
 
 
-def _describe(tools: list[Tool]) -> str:
+def describe(tools: list[Tool]) -> str:
     """The tools in words, for templates that know none. The call format is the most widely trained one."""
     listed = "\n".join(json.dumps(_definition(tool)["function"], ensure_ascii=False) for tool in tools)
     example = OURS.render(Call("", "function name", {"parameter": "value"}))

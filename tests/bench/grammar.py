@@ -2,8 +2,9 @@
 
     .venv/bin/python -m tests.bench.grammar [rounds]
 
-A model of 20 million random parameters with a vocabulary of 32,768 and 25 tools; the answers are free text, as most of
-an agent's are, of the same length either way. Prints medians of tokens per second over all streams, and the ratio.
+A model of 20 million random parameters with a vocabulary of 32,768 and 25 tools. Without tools the same words stand in
+the system prompt, so that both read the same tokens; the answers are free text, as most of an agent's are, of the same
+length. Prints medians of tokens per second over all streams, and the ratio.
 """
 
 import statistics
@@ -13,14 +14,16 @@ import time
 from pathlib import Path
 
 from sidecar import frames
+from sidecar.engine.prompt import describe
 from sidecar.engine_process import environment
-from sidecar.frames import Conversation, Finished, Message, Text, TextDelta, Tool
+from sidecar.frames import Conversation, Finished, Message, Text, TextDelta
 from tests.models import make_tiny
 from tests.process.test_engine import EngineProcess
 from tests.schemas import TOOLS
 
 TOKENS = 160
 SHAPE = {"hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 4}
+WORDS = describe(list(TOOLS))
 ASK = (Message("user", (Text("Write a long story."),)),)
 
 
@@ -32,16 +35,16 @@ def main() -> None:
             speeds: dict[str, list[float]] = {"without": [], "with": []}
             for round_ in range(rounds + 1):
                 for name, tools in (("without", ()), ("with", TOOLS)):
-                    speed = measure(engine, streams, tools)
+                    speed = measure(engine, streams, Conversation("" if tools else WORDS, ASK, tools))
                     if round_:  # the first one reads the prompts and compiles
                         speeds[name].append(speed)
             show(streams, speeds)
         engine.close()
 
 
-def measure(engine: EngineProcess, streams: int, tools: tuple[Tool, ...]) -> float:
+def measure(engine: EngineProcess, streams: int, conversation: Conversation) -> float:
     """Tokens per second of all streams together, from the moment when all decode to the first one's end."""
-    open_ = {engine.submit(Conversation("", ASK, tools), max_tokens=TOKENS) for _ in range(streams)}
+    open_ = {engine.submit(conversation, max_tokens=TOKENS) for _ in range(streams)}
     speaking: set[int] = set()
     began, tokens = 0.0, 0
     while True:
