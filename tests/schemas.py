@@ -32,7 +32,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     "objects": _object(points={"type": "array", "items": _POINT, "maxItems": 3}),
     "tuple": _object(pair={"type": "array", "prefixItems": [_TEXT, _COUNT], "items": False, "minItems": 2}),
     "pattern": _object(id={"type": "string", "pattern": "^[a-z]{3}-[0-9]{2,4}$"}),
-    "format": _object(at={"type": "string", "format": "time"}, key={"type": "string", "format": "uuid"}),
+    "format": _object(key={"type": "string", "format": "uuid"}),
     "union": _object(value={"anyOf": [_COUNT, _TEXT, {"type": "null"}]}),
     "types": _object(value={"type": ["integer", "boolean", "null"]}),
     "variants": _object(
