@@ -12,19 +12,18 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import mlx.core as mx
-from mlx_lm.generate import BatchGenerator, StopSequences
+from mlx_lm.generate import generation_stream
 
+from sidecar.engine.decoder import MAX_ROWS, BatchDecoder
 from sidecar.engine.model import Model
 from sidecar.engine.plan import Pace, plan
 from sidecar.engine.prefix import Cache, PrefixCache
 from sidecar.engine.stream import Stream, TooLong, prepare
-from sidecar.fit import CHUNK, GB, Verdict, admit, longest_prompt, peak
+from sidecar.fit import GB, Verdict, admit, longest_prompt, peak
 from sidecar.frames import Failed, Finished, Frame, Generate, Progress, Started
 
 log = logging.getLogger(__name__)
 
-MAX_ROWS = 16
-"""Streams decoded at once; more wait. Batch memory is rows times the longest row."""
 MAX_READING = 4
 """Prompts being read at once: each holds a cache of its own."""
 MEASURED = 256
@@ -54,7 +53,6 @@ class Scheduler:
     room: Callable[[], Room]
     waiting: list[Stream] = field(default_factory=list)
     reading: list[Stream] = field(default_factory=list)
-    decoding: dict[int, Stream] = field(default_factory=dict)
     output_tokens: int = 0
 
     def __post_init__(self) -> None:
@@ -68,12 +66,7 @@ class Scheduler:
         """Bytes that the engine was expected to hold at most, when a request was last let in."""
         self.peak = 0
         """The most that it held before the present pass: each pass is measured by itself."""
-        self._batch = BatchGenerator(
-            self.model.weights, completion_batch_size=MAX_ROWS, prefill_batch_size=MAX_ROWS, prefill_step_size=CHUNK
-        )
-        self._end = StopSequences([(token,) for token in self.model.tokenizer.eos_token_ids])
-        if mx.metal.is_available():
-            mx.set_wired_limit(0)  # the batch generator has just raised it to the maximum
+        self.decoding = BatchDecoder(self.model)
 
     @property
     def idle(self) -> bool:
@@ -97,8 +90,8 @@ class Scheduler:
             self.reading.remove(stream)
             if stream.cache is not None and stream.read:
                 self.prefixes.add(stream.tokens[: stream.read], stream.cache)
-        for row in [row for row, stream in self.decoding.items() if stream.id == request]:
-            self._retire(row)
+        for stream in [stream for stream in self.decoding.streams if stream.id == request]:
+            self._retire(stream)
         mx.clear_cache()
         self._ask_at = 0.0
 
@@ -138,7 +131,7 @@ class Scheduler:
         mx.clear_cache()  # what the pool holds is free as well
         costs, room, held = self._costs, self.room(), mx.get_active_memory()
         running = [each.demand(costs, each.read) for each in self.reading]
-        running += [each.demand(costs, each.prompt_length) for each in self.decoding.values()]
+        running += [each.demand(costs, each.prompt_length) for each in self.decoding.streams]
         stream.chunk = plan([stream.prompt_length], False, self._pace.rate).tokens
         new = stream.demand(costs, self.prefixes.match(stream.tokens))
         kept, limit = self.prefixes.nbytes, self.prefixes.budget
@@ -189,7 +182,7 @@ class Scheduler:
             before = mx.get_active_memory()
             self._hold_to(before, stream, tokens)
             began = time.perf_counter()
-            with mx.stream(self._batch.stream):
+            with mx.stream(generation_stream):
                 self.model.weights(mx.array([stream.tokens[stream.read : stream.read + tokens]]), cache=stream.cache)
                 mx.eval([layer.state for layer in stream.cache])
             mx.set_memory_limit(self._memory_limit)
@@ -224,37 +217,25 @@ class Scheduler:
         if stream.max_tokens == 0:
             self._finish(stream, "length")
         else:
-            [row] = self._batch.insert(
-                [[stream.tokens[-1]]],
-                max_tokens=[stream.max_tokens],
-                caches=[self._copy(cache)] if prefix and cache else None,
-                all_tokens=[list(prefix)],
-                samplers=[stream.sampler],
-                logits_processors=[stream.processors],
-                stop_sequences=[self._end],
-            )
-            self.decoding[row] = stream
+            self.decoding.insert(stream, self._copy(cache) if prefix and cache else None)
         stream.cache = None
         if prefix and cache and stream.keep:
             self.prefixes.add(prefix, cache)
 
     def _decode(self) -> None:
-        _, responses = self._batch.next()
-        for response in responses:
-            stream = self.decoding[response.uid]
-            stream.tokens.append(response.token)
+        for stream, token, end, cache in self.decoding.step():
+            stream.tokens.append(token)
             self.output_tokens += 1
             stream.thinking_tokens += stream.parser.thinking
-            ended = response.finish_reason == "stop"
-            if not ended:
-                stream.detokenizer.add_token(response.token)
+            if end != "stop":
+                stream.detokenizer.add_token(token)
                 self._emit(stream.parser.feed(stream.detokenizer.last_segment))
-            if response.finish_reason:
-                self._complete(stream, ended)
-                del self.decoding[response.uid]
-                self.prefixes.add(stream.tokens, response.prompt_cache)
+            if end:
+                self._complete(stream, end == "stop")
+                assert cache is not None
+                self.prefixes.add(stream.tokens, cache)
             elif stream.parser.stopped is not None:
-                self._retire(response.uid)
+                self._retire(stream)
                 self._finish(stream, "stop")
 
     def _complete(self, stream: Stream, ended: bool) -> None:
@@ -272,12 +253,9 @@ class Scheduler:
         else:
             self._finish(stream, "window" if stream.limited_by_window else "length")
 
-    def _retire(self, row: int) -> None:
-        """Take a row out of the batch before its end; its cache is kept."""
-        del self.decoding[row]
-        with mx.stream(self._batch.stream):
-            cache, tokens = self._batch.remove([row], return_prompt_caches=True)[row]
-            self.prefixes.add(list(tokens), cache)
+    def _retire(self, stream: Stream) -> None:
+        """Take a stream out of the batch before its end; its cache is kept."""
+        self.prefixes.add(*self.decoding.remove(stream))
 
     def _finish(self, stream: Stream, reason: Literal["end", "length", "stop", "window", "tool"]) -> None:
         self._ended += 1
