@@ -6,6 +6,7 @@ and the prompt builder: both sides of the engine boundary know them, neither kno
 """
 
 from collections.abc import Iterator
+from enum import IntEnum
 from typing import Any, Literal
 
 import msgspec
@@ -91,6 +92,18 @@ class Sampling(Frame, frozen=True):
     top_k: int | None = None
 
 
+class Priority(IntEnum):
+    """Whose request comes first within a session; the lowest number wins."""
+
+    MAIN = 0
+    """The conversation that somebody looks at."""
+    SUBAGENT = 1
+    SIDE = 2
+    """What the client asks on its own account: titles, summaries."""
+    PREWARM = 3
+    """Nobody waits for it."""
+
+
 # To the engine
 
 
@@ -124,6 +137,7 @@ class Generate(Frame, frozen=True):
     """Tokens after which thinking is ended; 0 = the model decides."""
     session: str = ""
     """Which client this belongs to: streams are scheduled fairly between sessions."""
+    priority: Priority = Priority.MAIN
 
 
 class Count(Frame, frozen=True):

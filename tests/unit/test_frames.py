@@ -20,6 +20,7 @@ EXAMPLES = [
         frames.Sampling(0.5, 0.9, 40),
         100,
         ("stop",),
+        priority=frames.Priority.SIDE,
     ),
     frames.Stop(),
 ]
