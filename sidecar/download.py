@@ -42,7 +42,11 @@ class ModelFiles:
     context_window: int
     """The most tokens that the model was made for."""
     bytes_per_token: int
-    """Predicted growth of the KV cache; layers with a sliding window do not grow."""
+    """Predicted growth of the KV cache at full precision; layers with a sliding window do not grow."""
+    kv_width: int = 2
+    """Bytes of one number in it."""
+    kv_group: int = 0
+    """Numbers that share a scale where the cache is quantised; 0 = this model's cannot be."""
 
 
 def resolve(name: str) -> ModelFiles:
@@ -69,22 +73,41 @@ def inspect(path: Path) -> ModelFiles:
     except (OSError, ValueError) as error:
         raise ModelUnavailable(f"{path}/config.json cannot be read: {error}", EX_DATAERR) from None
     text = {**config, **config.get("text_config", {})}
-    return ModelFiles(str(path), _check_weights(path), _window(text, path), kv_bytes_per_token(text))
+    per_token, width, group = kv_bytes_per_token(text), _kv_width(text), kv_group(text)
+    return ModelFiles(str(path), _check_weights(path), _window(text, path), per_token, width, group)
 
 
 def kv_bytes_per_token(config: dict[str, Any]) -> int:
     """Predicted bytes that one token adds to the KV cache, from config.json's usual keys; too high when in doubt."""
     layers = int(config.get("num_hidden_layers", 0))
     heads = int(config.get("num_attention_heads", 1))
-    head_dim = int(config.get("head_dim") or config.get("hidden_size", 0) // heads)
-    width = 4 if (config.get("torch_dtype") or config.get("dtype")) == "float32" else 2
     if types := config.get("layer_types"):
         layers = sum(kind == "full_attention" for kind in types)
     elif pattern := config.get("sliding_window_pattern"):
         layers = -(-layers // int(pattern))
     elif "attention_window_size" in config:  # recurrent_gemma: every attention is local
         layers = 0
-    return 2 * layers * int(config.get("num_key_value_heads") or heads) * head_dim * width
+    return 2 * layers * int(config.get("num_key_value_heads") or heads) * _head_dim(config) * _kv_width(config)
+
+
+def _head_dim(config: dict[str, Any]) -> int:
+    return int(config.get("head_dim") or config.get("hidden_size", 0) // int(config.get("num_attention_heads", 1)))
+
+
+def _kv_width(config: dict[str, Any]) -> int:
+    return 4 if (config.get("torch_dtype") or config.get("dtype")) == "float32" else 2
+
+
+PLAIN_KV = frozenset({"llama", "mistral", "phi3", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe"})
+"""Architectures whose every layer keeps keys and values in mlx-lm's plain cache, the only kind that it can quantise."""
+
+
+def kv_group(config: dict[str, Any]) -> int:
+    """The size of the groups in which mlx quantises this model's heads; 0 = its KV caches cannot be quantised."""
+    types = config.get("layer_types") or ()
+    if config.get("model_type") not in PLAIN_KV or any(kind != "full_attention" for kind in types):
+        return 0
+    return next((size for size in (64, 32) if _head_dim(config) and _head_dim(config) % size == 0), 0)
 
 
 def _window(config: dict[str, Any], path: Path) -> int:

@@ -58,6 +58,8 @@ class Process:
     def __init__(self, model: LocalModel, process: trio.Process, stream: trio.SocketStream) -> None:
         self.model = model
         self.heartbeat: Heartbeat | None = None
+        self.ready: Ready | None = None
+        """What the engine said of the model once it was loaded."""
         self.gone = False
         self.epitaph = ""
         """Why we ended it ourselves in the middle of its work, for those who waited for an answer."""
@@ -104,12 +106,11 @@ class Process:
                 nursery.start_soon(self._receive)
                 nursery.start_soon(self._watch)
                 limits = model.limits
-                await self._send(
-                    Load(model.files.path, model.name, limits.context_window, limits.cache_bytes, reserve, limit)
-                )
+                sizes = (limits.context_window, limits.cache_bytes, reserve, limit, limits.kv_bits)
+                await self._send(Load(model.files.path, model.name, *sizes))
                 match await anext(answers, None):
-                    case Ready():
-                        self._loaded = True
+                    case Ready() as ready:
+                        self._loaded, self.ready = True, ready
                     case Failed(message=message):
                         raise Unavailable(f"the model {model.name} cannot be loaded: {message}", retry_after=5)
                     case _:

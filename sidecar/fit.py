@@ -12,6 +12,9 @@ from sidecar.download import ModelFiles
 GB = 1e9
 SHORTEST_WINDOW = 4096
 """Below this no agent's first request fits, so a smaller window would only hide the real problem."""
+AMPLE_WINDOW = 24_576
+"""An agent's first request twice. A longer window is not worth what quantised caches cost: some of the model's
+precision, and streams that are decoded one by one."""
 LONGEST_ANSWER = 32000
 """What Claude Code asks of models that it does not know."""
 STEP = 256
@@ -42,18 +45,46 @@ class Limits:
     context_window: int
     output_limit: int
     cache_bytes: int
+    kv_bits: int = 16
+    """Bits for each number of a KV cache; 16 = as the model computes them."""
 
 
-def limits(files: ModelFiles, available: int, caution: float, context: int = 0, cache_gb: float = 0.0) -> Limits:
-    """`available`: bytes free before the model is loaded, `caution`: what stays free of them; `context`, `cache_gb`:
-    the user's own limits, 0 = none."""
+def limits(
+    files: ModelFiles,
+    available: int,
+    caution: float,
+    context: int = 0,
+    cache_gb: float = 0.0,
+    kv_bits: int | None = None,
+) -> Limits:
+    """`available`: bytes free before the model is loaded, `caution`: what stays free of them; `context`, `cache_gb`,
+    `kv_bits`: the user's own limits, 0 or None = none. The window and the caches' format are chosen together."""
     weights = files.weights_bytes + ENGINE_BYTES + transient_limit(files.weights_bytes)
     room = max(0, available - weights - int(caution))
-    # One full row twice: in the batch that decodes it, and as the cached prefix of the next turn.
-    by_memory = room // (2 * files.bytes_per_token) if files.bytes_per_token else files.context_window
-    window = min(files.context_window, max(by_memory, SHORTEST_WINDOW), context or files.context_window)
+    longest = min(files.context_window, context or files.context_window)
+    bits = kv_bits or _kv_bits(files, room, min(longest, AMPLE_WINDOW))
+    bits = bits if files.kv_group else 16
+    window = min(longest, max(_by_memory(files, room, bits), SHORTEST_WINDOW))
     cache = int(min(cache_gb * 1e9, room)) if cache_gb else room // 4
-    return Limits(window, min(LONGEST_ANSWER, window // 4), max(cache, window * files.bytes_per_token))
+    return Limits(window, min(LONGEST_ANSWER, window // 4), max(cache, window * kv_bytes(files, bits)), bits)
+
+
+def kv_bytes(files: ModelFiles, bits: int) -> int:
+    """Bytes of one token in caches of so many bits: each group of numbers has a scale and an offset beside them."""
+    if bits == 16 or not files.kv_group:
+        return files.bytes_per_token
+    numbers = files.bytes_per_token // files.kv_width
+    return numbers * bits // 8 + 2 * files.kv_width * numbers // files.kv_group
+
+
+def _by_memory(files: ModelFiles, room: int, bits: int) -> int:
+    # One full row twice: as it is decoded, and as the cached prefix of the next turn.
+    return room // (2 * kv_bytes(files, bits)) if files.bytes_per_token else files.context_window
+
+
+def _kv_bits(files: ModelFiles, room: int, wanted: int) -> int:
+    """As many bits as leave the wanted window; where none do, as few as there are."""
+    return next((bits for bits in (16, 8) if _by_memory(files, room, bits) >= wanted), 4)
 
 
 # Loading

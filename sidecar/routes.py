@@ -217,6 +217,7 @@ class App:
         process = self._engine.process
         model = process.model if process else None
         beat = process.heartbeat if process else None
+        ready = process.ready if process else None
         return {
             "version": __version__,
             "pid": os.getpid(),
@@ -227,6 +228,8 @@ class App:
                 "state": self._engine.state,
                 "context_window": model.limits.context_window if model else None,
                 "output_limit": model.limits.output_limit if model else None,
+                "kv_bits": ready.kv_bits if ready else None,
+                "one_by_one": ready.one_by_one if ready else None,
             },
             "leases": [lease.describe(now) for lease in self.leases],
             "requests": {

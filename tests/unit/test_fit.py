@@ -1,11 +1,16 @@
 """What fits on a machine: models, windows, requests."""
 
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.download import ModelFiles, kv_bytes_per_token
+from sidecar.download import PLAIN_KV, ModelFiles, kv_bytes_per_token, kv_group
 from sidecar.fit import (
+    AMPLE_WINDOW,
     ENGINE_BYTES,
     SHORTEST_WINDOW,
     WEIGHTS,
@@ -14,6 +19,7 @@ from sidecar.fit import (
     Passes,
     Verdict,
     admit,
+    kv_bytes,
     limits,
     load_refusal,
     longest_prompt,
@@ -75,6 +81,53 @@ def test_the_cache_always_holds_one_whole_window() -> None:
     assert fits.cache_bytes >= fits.context_window * PHI.bytes_per_token
     assert limits(PHI, 10**12, CAUTION, cache_gb=100).cache_bytes == 100 * 10**9
     assert limits(PHI, 10**12, CAUTION, cache_gb=float("inf")).cache_bytes < 10**12
+
+
+PHI_3 = ModelFiles("/m", 2_150_000_000, 131072, 393_216, kv_width=2, kv_group=32)
+
+
+def test_quantised_caches_cost_what_was_measured_for_them() -> None:
+    """12,000 tokens of Phi-3: 4.7 GB, 2.65 GB in 8 bits, 1.47 GB in 4."""
+    assert [round(12_000 * kv_bytes(PHI_3, bits) / 1e9, 2) for bits in (16, 8, 4)] == [4.72, 2.65, 1.47]
+
+
+@pytest.mark.parametrize(("available", "bits"), [(64, 16), (26, 16), (22, 8), (16, 8), (12, 4), (5, 4)])
+def test_caches_are_quantised_only_where_the_window_would_be_cut_short(available: int, bits: int) -> None:
+    fits = limits(PHI_3, available * GB, CAUTION)
+    assert fits.kv_bits == bits
+    # Where the next finer format would do, it is taken; and the cache holds one window in the format chosen.
+    assert bits == 16 or limits(PHI_3, available * GB, CAUTION, kv_bits=2 * bits).context_window < AMPLE_WINDOW
+    assert fits.cache_bytes >= fits.context_window * kv_bytes(PHI_3, bits)
+
+
+def test_a_model_that_needs_no_quantised_cache_gets_none() -> None:
+    short = ModelFiles("/m", 2_150_000_000, 4096, 393_216, kv_group=32)
+    assert limits(short, 8 * GB, CAUTION).kv_bits == 16
+    assert limits(PHI_3, 12 * GB, CAUTION, context=8000).kv_bits == 16
+    assert limits(PHI, 5 * GB, CAUTION, kv_bits=4).kv_bits == 16  # its kind cannot be
+
+
+def test_the_user_may_choose_the_caches_format() -> None:
+    windows = [limits(PHI_3, 12 * GB, CAUTION, kv_bits=bits).context_window for bits in (16, 8, 4)]
+    assert windows == sorted(windows) and windows[2] > 3 * windows[0]
+
+
+def test_only_heads_that_groups_divide_can_be_quantised() -> None:
+    phi = {"model_type": "phi3", "hidden_size": 3072, "num_attention_heads": 32}
+    assert kv_group(phi) == 32  # heads of 96
+    assert kv_group({**phi, "head_dim": 128}) == 64
+    assert kv_group({**phi, "head_dim": 80}) == 0
+    assert kv_group({**phi, "model_type": "gpt_oss"}) == 0
+    assert kv_group({**phi, "model_type": "llama", "layer_types": ["sliding_attention", "full_attention"]}) == 0
+
+
+@pytest.mark.parametrize("architecture", sorted(PLAIN_KV))
+def test_mlx_lm_gives_these_architectures_plain_caches(architecture: str) -> None:
+    """Read in its source, since importing mlx takes the unit tests seconds."""
+    file = "llama" if architecture == "mistral" else architecture  # mlx-lm's own word for it
+    source = Path(find_spec("mlx_lm").submodule_search_locations[0], "models", f"{file}.py").read_text()  # type: ignore[union-attr,index]
+    caches = set(re.findall(r"\b(\w*Cache)\(", source))
+    assert caches <= {"KVCache", "RotatingKVCache"} and ("RotatingKVCache" not in caches or "layer_types" in source)
 
 
 # Loading
