@@ -4,7 +4,6 @@ import hashlib
 import logging
 import os
 import secrets
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -61,7 +60,7 @@ class App:
         self._engine = engine
         self._memory = memory
         self._refused = 0
-        self._started = time.monotonic()
+        self._started = trio.current_time()
         self._running: Counter[Lease] = Counter()
 
     async def handle(self, connection: Connection, request: Request) -> None:
@@ -128,14 +127,14 @@ class App:
             if not self.leaving and not self._in_use:
                 self.leave()
             return
-        lease = self.leases.grant(wanted, time.monotonic())
-        self._tell()
+        lease = self.leases.grant(wanted, trio.current_time())
+        self.tell()
         log.info("lease granted: pid %d, %s, port %d", wanted.pid, wanted.command, wanted.port)
         try:
             await connection.while_connected(lambda: self._lease_events(connection, wanted.model))
         finally:
-            self.leases.release(lease, time.monotonic())
-            self._tell()
+            self.leases.release(lease, trio.current_time())
+            self.tell()
 
     @property
     def _in_use(self) -> bool:
@@ -160,8 +159,8 @@ class App:
             known = {"model": name, "context_window": limits.context_window, "output_limit": limits.output_limit}
             await connection.send(LeaseEvent("loading", **known).encode())  # type: ignore[arg-type]
             async with self._engine.use(model):
-                self.leases.touch(time.monotonic())  # a long load is no idleness
-            self._tell()
+                self.leases.touch(trio.current_time())  # a long load is no idleness
+            self.tell()
             await connection.send(LeaseEvent("ready", **known).encode())  # type: ignore[arg-type]
         except ModelUnavailable as error:
             await connection.send(LeaseEvent("failed", reason=str(error), exit_code=error.exit_code).encode())
@@ -202,7 +201,7 @@ class App:
     def leave(self, now: bool = False) -> None:
         """Let nobody in any more and end when the running answers are done, or `now`."""
         self.leaving, self.now_please = True, now
-        self._tell()
+        self.tell()
 
     async def _health(self, connection: Connection) -> None:
         """503 over a broken engine, for those who read no bodies."""
@@ -213,7 +212,7 @@ class App:
 
     def status(self) -> dict[str, object]:
         """Everything that `claude-local status` shows."""
-        now = time.monotonic()
+        now = trio.current_time()
         process = self._engine.process
         model = process.model if process else None
         beat = process.heartbeat if process else None
@@ -329,16 +328,16 @@ class App:
         if self._running.total() >= IN_ALL:
             raise Overloaded(f"{IN_ALL} requests are under way: wait for some of them")
         self._running[lease] += 1
-        self.leases.begin(time.monotonic())
-        self._tell()
+        self.leases.begin(trio.current_time())
+        self.tell()
         try:
             yield
         finally:
             self._running -= Counter([lease])
-            self.leases.end(time.monotonic())
-            self._tell()
+            self.leases.end(trio.current_time())
+            self.tell()
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
         self.changed.set()
         self.changed = trio.Event()
 

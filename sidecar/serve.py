@@ -1,16 +1,18 @@
 """The sidecar process: one per user, published before the model loads, gone when idle.
 
 `python -m sidecar.serve --run-dir DIR --ready-fd N`, started by the shim under its spawn lock. The life lock is held
-from before the socket appears until the process is gone, engine included: two can never serve at once.
+from before the socket appears until the engine and then the process are gone: two can never serve at once.
 """
 
 import fcntl
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
 import time
+from contextlib import suppress
 from typing import TextIO
 
 import trio
@@ -30,7 +32,10 @@ LOCK_WAIT_S = 20.0
 """How long a new sidecar waits for the old one to be gone; the shim gives up after 30."""
 DRAIN_S = 600.0
 """How long running requests may go on after a stop."""
-SOCKET_CHECK_S = 30.0
+NAMES_CHECK_S = 5.0
+"""Between two looks whether socket and lock still have their names; each takes microseconds."""
+DESCRIPTORS = 4096
+"""What we raise a lower limit to: each terminal and each request takes one, and macOS starts programs with 256."""
 BRING_BACK_S = 1.0
 """Between two attempts to load a model again that was given up for want of memory."""
 LOG_CHECK_S = 60.0
@@ -49,37 +54,60 @@ def main() -> None:
     try:
         config = load()
         logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(name)s %(message)s")
+        raise_descriptor_limit()
         directory = control.run_directory(options["--run-dir"])
         life = hold_life_lock(directory)
         listener = publish(directory)
-    except (ConfigError, control.RunDirectoryError, StartError, OSError) as error:
-        ready.write(f"error 70 {error}\n")
-        ready.close()
+    except (ConfigError, control.RunDirectoryError, StartError) as error:
+        say(ready, f"error 70 {error}")
         sys.exit(70)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        say(ready, f"error 71 the sidecar cannot start: {place}{error.strerror or error}")
+        sys.exit(71)
     trio.run(serve, config, directory, listener, life, ready)
-    os.close(life)
+
+
+def say(ready: TextIO, line: str) -> None:
+    """Tell whoever started us. That nobody waits any more changes nothing: the next one will find us."""
+    with suppress(BrokenPipeError), ready:
+        ready.write(f"{line}\n")
+
+
+def raise_descriptor_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def hold_life_lock(directory: control.RunDirectory) -> int:
     """Take the life lock, waiting for a predecessor that is leaving; returns its descriptor, held until exit."""
     deadline = time.monotonic() + LOCK_WAIT_S
-    while True:
-        lock = os.open(directory.life_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if is_held(directory, lock):
-                os.truncate(lock, 0)
-                os.write(lock, str(os.getpid()).encode())
-                return lock
-        except BlockingIOError:
-            pass
-        os.close(lock)
+    while (lock := try_life_lock(directory)) is None:
         if time.monotonic() > deadline:
             pid = directory.life_lock.read_text() or "?"
             raise StartError(
                 f"sidecar {pid} is still finishing its answers: try again, or `kill {pid}` to cut them off"
             )
         time.sleep(0.02)
+    return lock
+
+
+def try_life_lock(directory: control.RunDirectory) -> int | None:
+    """The life lock's descriptor, or None while another process has it."""
+    lock = os.open(directory.life_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if is_held(directory, lock):
+            with suppress(OSError):  # a full disk: our number is a help for people, the lock is what counts
+                os.truncate(lock, 0)
+                os.write(lock, str(os.getpid()).encode())
+            return lock
+    except BlockingIOError:
+        pass
+    os.close(lock)
+    return None
 
 
 def is_held(directory: control.RunDirectory, lock: int) -> bool:
@@ -92,8 +120,9 @@ def is_held(directory: control.RunDirectory, lock: int) -> bool:
 
 def publish(directory: control.RunDirectory) -> socket.socket:
     """Listen on the socket: bound under a private name and renamed into place, so nobody meets a half-open door."""
+    for stale in directory.path.glob("socket.*"):
+        stale.unlink()  # of one that was killed right here: we hold the life lock, so nobody else is at this point
     private = directory.path / f"socket.{os.getpid()}"
-    private.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(os.fspath(private))
     private.chmod(0o600)
@@ -107,7 +136,7 @@ async def serve(
 ) -> None:
     """Serve until idle or told to stop; returns when everything is released."""
     async with trio.open_nursery() as nursery:
-        leases = Leases(config.grace, config.unload, time.monotonic())
+        leases = Leases(config.grace, config.unload, trio.current_time())
         relays: dict[int, int] = {}
 
         def ours() -> list[int]:
@@ -126,12 +155,11 @@ async def serve(
         nursery.start_soon(door.run)
         nursery.start_soon(_rotate_logs, config)
         nursery.start_soon(_signals, app)
-        nursery.start_soon(_unload_when_unused, app, engine)
+        nursery.start_soon(unload_when_unused, app, engine)
         nursery.start_soon(_bring_back, app, engine)
-        ready.write("ready\n")
-        ready.close()
+        say(ready, "ready")
         log.info("sidecar %d serves at %s", os.getpid(), directory.socket)
-        await _until_leaving(app)
+        await until_leaving(app)
         door.close()
         if not app.now_please:
             with trio.move_on_after(DRAIN_S):
@@ -171,26 +199,41 @@ class Door:
                     await self._accept(nursery)
 
     async def _accept(self, connections: trio.Nursery) -> None:
-        """Accept until the socket's name is gone from the file system, then publish it again."""
+        """Accept until a name of ours is gone from the file system, then see to it that it is there again."""
         self._listener.setblocking(False)
         stream_listener = trio.SocketListener(trio.socket.from_stdlib_socket(self._listener))
         async with trio.open_nursery() as nursery:
 
             async def check() -> None:
-                while self._is_published():  # noqa: ASYNC110  # a file's disappearance is no event of ours
-                    await trio.sleep(SOCKET_CHECK_S)
-                log.warning("the socket's name is gone: publishing it again")
+                while self._is_published() and is_held(self._directory, self._life):  # noqa: ASYNC110  # no event of ours
+                    await trio.sleep(NAMES_CHECK_S)
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(check)
             await trio.serve_listeners(self._serve, [stream_listener], handler_nursery=connections)
-        if not is_held(self._directory, self._life):
-            # Another sidecar may have begun in a new directory of this name: two must not fight over the socket.
+        if not self._hold():
+            self._identity = -1  # whatever gets that number now is not ours to remove
+            # Another sidecar has begun under this name: two must not fight over the socket, nor hold two models.
             log.warning("the run directory was taken away: leaving")
             self._app.leave()
             await trio.sleep_forever()
-        self._listener = publish(self._directory)
+        log.warning("the socket's name or the lock's was gone: they are there again")
+
+    def _hold(self) -> bool:
+        """Lock and socket under their names again; False when another has them, or there is no place for them."""
+        try:
+            if not is_held(self._directory, self._life):
+                control.run_directory(str(self._directory.path))
+                if (lock := try_life_lock(self._directory)) is None:
+                    return False
+                os.close(self._life)
+                self._life = lock
+            self._listener = publish(self._directory)
+        except (OSError, control.RunDirectoryError) as error:
+            log.warning("%s", error)
+            return False
         self._identity = self._directory.socket.stat().st_ino
+        return True
 
     async def _serve(self, stream: trio.SocketStream) -> None:
         try:
@@ -223,24 +266,24 @@ class Door:
             return False
 
 
-async def _until_leaving(app: App) -> None:
+async def until_leaving(app: App) -> None:
     while not app.leaving:
         changed = app.changed
-        with trio.move_on_after(max(0.0, app.leases.exit_at - time.monotonic())):
+        with trio.move_on_after(max(0.0, app.leases.exit_at - trio.current_time())):
             await changed.wait()
-        if time.monotonic() >= app.leases.exit_at:
+        if trio.current_time() >= app.leases.exit_at:
             app.leaving = True
 
 
-async def _unload_when_unused(app: App, engine: Engine) -> None:
+async def unload_when_unused(app: App, engine: Engine) -> None:
     while True:
         changed = app.changed
-        with trio.move_on_after(max(0.0, app.leases.unload_at - time.monotonic())):
+        with trio.move_on_after(max(0.0, app.leases.unload_at - trio.current_time())):
             await changed.wait()
-        if time.monotonic() >= app.leases.unload_at and engine.process is not None:
+        if trio.current_time() >= app.leases.unload_at and engine.process is not None:
             log.info("no request for long: the engine is unloaded")
             await engine.unload()
-        if time.monotonic() >= app.leases.unload_at:
+        if trio.current_time() >= app.leases.unload_at:
             await changed.wait()
 
 
@@ -254,8 +297,7 @@ async def _bring_back(app: App, engine: Engine) -> None:
 
 async def _rotate_logs(config: Config) -> None:
     while True:
-        if "sidecar.log" in logs.rotate(config.logs):
-            logs.reopen(config.logs)
+        logs.rotate(config.logs)
         await trio.sleep(LOG_CHECK_S)
 
 

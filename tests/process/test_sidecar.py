@@ -79,12 +79,17 @@ class Sidecar:
     def socket(self) -> Path:
         return self.folder / "socket"
 
-    def start(self) -> str:
-        """Start one; returns its line on the readiness pipe."""
+    def start(self, log: Path | None = None) -> str:
+        """Start one, its stderr going to `log` if there is one; returns its line on the readiness pipe."""
         reader, writer = os.pipe()
         command = [*self.command, "--run-dir", str(self.folder), "--ready-fd", str(writer)]
         environment = {**os.environ, **self.variables}
-        self.processes.append(subprocess.Popen(command, pass_fds=[writer], env=environment, stdin=subprocess.DEVNULL))
+        said = log.open("ab") if log else None
+        self.processes.append(
+            subprocess.Popen(command, pass_fds=[writer], env=environment, stdin=subprocess.DEVNULL, stderr=said)
+        )
+        if said:
+            said.close()
         os.close(writer)
         with os.fdopen(reader) as ready:
             return ready.read()
@@ -402,7 +407,7 @@ def test_a_log_that_grew_is_put_aside_and_written_anew(real: Sidecar, tmp_path: 
     real.variables |= {"CLAUDE_LOCAL_LOG_DIR": str(tmp_path)}
     (tmp_path / "sidecar.log").write_bytes(b"x" * 2_000_001)
     (tmp_path / "relay.log").write_bytes(b"small")
-    real.start()
+    real.start(tmp_path / "sidecar.log")
     wait_until((tmp_path / "sidecar.log.1").exists)
     real.ask("POST", STOP_PATH, {"now": True})
     assert real.processes[0].wait(10) == 0
@@ -414,7 +419,7 @@ def test_a_socket_that_was_removed_is_published_again(real: Sidecar) -> None:
     real.variables |= {"CLAUDE_LOCAL_GRACE": "60"}
     real.start()
     real.socket.unlink()
-    wait_until(real.socket.exists, seconds=40)
+    wait_until(real.socket.exists, seconds=30)
     assert real.status()["pid"] == real.processes[0].pid
 
 

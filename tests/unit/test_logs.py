@@ -9,6 +9,8 @@ def test_a_log_moves_down_one_place_at_a_time_and_the_oldest_goes(tmp_path: Path
     for turn in range(KEPT + 3):
         (tmp_path / "relay.log").write_text(str(turn) * 11)
         assert rotate(tmp_path, limit=10) == ["relay.log"]
+    assert (tmp_path / "relay.log").read_text() == ""
+    (tmp_path / "relay.log").unlink()
     kept = {file.name: file.read_text()[0] for file in tmp_path.iterdir()}
     assert kept == {f"relay.log.{number}": str(KEPT + 3 - number) for number in range(1, KEPT + 1)}
 
@@ -17,3 +19,14 @@ def test_a_small_log_stays(tmp_path: Path) -> None:
     (tmp_path / "sidecar.log").write_text("x" * 10)
     assert rotate(tmp_path, limit=10) == []
     assert rotate(tmp_path / "no such directory") == []
+
+
+def test_whoever_has_the_log_open_goes_on_in_it(tmp_path: Path) -> None:
+    """The engine's stderr is the sidecar's: with a file renamed under it, it would write to an old one for ever."""
+    with (tmp_path / "sidecar.log").open("ab", buffering=0) as engine:
+        engine.write(b"x" * 11)
+        assert rotate(tmp_path, limit=10) == ["sidecar.log"]
+        engine.write(b"later")
+    assert (tmp_path / "sidecar.log").read_bytes() == b"later"
+    assert (tmp_path / "sidecar.log.1").read_bytes() == b"x" * 11
+    assert (tmp_path / "sidecar.log.1").stat().st_mode & 0o777 == 0o600
