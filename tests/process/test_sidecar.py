@@ -461,8 +461,11 @@ def test_a_run_directory_that_was_taken_away_is_left_to_the_next(real: Sidecar) 
     """Two sidecars must never fight over one socket, nor hold two models."""
     real.variables["CLAUDE_LOCAL_GRACE"] = "60"
     real.start()
+    first = real.processes[0]
+    first.send_signal(signal.SIGSTOP)  # or it might be faster than the next and put everything back
     for file in real.folder.iterdir():
         file.unlink()
     assert real.start() == "ready\n"
-    assert real.processes[0].wait(60) == 0
+    first.send_signal(signal.SIGCONT)
+    assert first.wait(60) == 0
     assert real.status()["pid"] == real.processes[1].pid
