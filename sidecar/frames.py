@@ -77,11 +77,21 @@ class Conversation(Frame, frozen=True):
     """Whether a model that can choose thinks before it answers."""
     answer_schema: dict[str, Any] | None = None
     """The answer is JSON that this JSON Schema accepts; None = free text."""
+    environment: tuple[str, ...] = ()
+    """What the client says of the place it runs in, in parts: those that more places share come first. The prompt has
+    it behind system prompt and tools, so that other places read only what follows those."""
 
     @property
     def begun(self) -> bool:
         """Whether the answer goes on from words that the client put into the model's mouth."""
         return self.messages[-1].role == "assistant" and bool(self.messages[-1].blocks)
+
+
+def reminder(text: str) -> str:
+    """Marked, so that the model does not take the words for the user's; the mark is Claude Code's own."""
+    if text.lstrip().startswith("<system-reminder>"):
+        return text
+    return f"<system-reminder>\n{text.strip()}\n</system-reminder>"
 
 
 class Sampling(Frame, frozen=True):

@@ -11,6 +11,7 @@ import msgspec
 from sidecar import frames
 from sidecar.anthropic.builtin import built_in
 from sidecar.anthropic.content import blocks_of, without_reminders
+from sidecar.anthropic.environment import settle
 from sidecar.anthropic.types import (
     DROPPED_TOOLS,
     REFUSED,
@@ -144,10 +145,11 @@ def shows_thinking(request: MessagesRequest) -> Literal["whole", "omitted", "nev
 def conversation(request: CountRequest) -> frames.Conversation:
     """Normalise: equal conversations give equal values, however the client spelled them.
 
-    System messages before the first assistant turn are stable and join the system prompt, so that the user's words
-    come last; later ones are folded, marked as reminders, into the user turn beside them.
+    System messages before the first assistant turn are stable and describe the place, so that they become the
+    environment; later ones are folded, marked as reminders, into the user turn beside them.
     """
     tools = _tools(request)
+    early: list[str] = []
     system = [text for text in _system_texts(request.system) if not text.startswith(_BILLING)]
     turns: _Turns = []
     for index, message in enumerate(request.messages):
@@ -155,10 +157,13 @@ def conversation(request: CountRequest) -> frames.Conversation:
         if not message.content and not (message.role == "assistant" and index == len(request.messages) - 1):
             raise InvalidRequest(f"messages.{index}.content: it must not be empty")
         if message.role == "system" and not any(role == "assistant" for role, _ in turns):
-            system += [block.text for block in blocks if isinstance(block, frames.Text)]
+            early += [block.text for block in blocks if isinstance(block, frames.Text)]
             continue
         if message.role == "system":
-            blocks = [_reminder(block) if isinstance(block, frames.Text) else block for block in blocks]
+            blocks = [
+                frames.Text(frames.reminder(block.text)) if isinstance(block, frames.Text) else block
+                for block in blocks
+            ]
         role: _Role = "assistant" if message.role == "assistant" else "user"
         if turns and turns[-1][0] == role:
             turns[-1][1].extend(blocks)
@@ -168,12 +173,14 @@ def conversation(request: CountRequest) -> frames.Conversation:
     answer = _answer_format(request)
     if answer and turns[-1][0] == "assistant":
         raise InvalidRequest("output_config.format: it cannot be combined with a begun answer")
+    general, environment = settle([*map(without_reminders, system)], early)
     return frames.Conversation(
-        system="\n\n".join(filter(None, map(without_reminders, system))),
+        system=general,
         messages=tuple(frames.Message(role, tuple(blocks)) for role, blocks in turns),
         tools=() if request.tool_choice and request.tool_choice.type == "none" else tools,
         thinking=thinks(request),
         answer_schema=answer.schema if answer else None,
+        environment=environment,
     )
 
 
@@ -182,10 +189,7 @@ def _answer_format(request: CountRequest) -> OutputFormat | None:
 
 
 def _reminder(block: frames.Text) -> frames.Text:
-    """Marked, so that the model does not take the words for the user's; the mark is Claude Code's own."""
-    if block.text.lstrip().startswith("<system-reminder>"):
-        return block
-    return frames.Text(f"<system-reminder>\n{block.text.strip()}\n</system-reminder>")
+    return frames.Text(frames.reminder(block.text))
 
 
 def _check(turns: _Turns) -> None:

@@ -19,7 +19,7 @@ from mlx_lm.tokenizer_utils import TokenizerWrapper
 from sidecar.engine.call import OURS, PROBE, CallFormat, learn
 from sidecar.engine.parser import is_ours, said
 from sidecar.engine.replay import Replay, digests
-from sidecar.frames import Block, Call, Conversation, Message, Result, Text, Thinking, Tool
+from sidecar.frames import Block, Call, Conversation, Message, Result, Text, Thinking, Tool, reminder
 
 _PROBE = "XPROBEX"
 """A word that no template contains."""
@@ -32,8 +32,9 @@ Turn = dict[str, Any]
 class Prompt:
     tokens: list[int]
     boundaries: tuple[int, ...]
-    """Token counts at which other prompts are likely to part from this one (end of system and tools, start of the last
-    user message), ascending: where a cache that cannot be trimmed needs checkpoints."""
+    """Token counts at which other prompts are likely to part from this one (end of system and tools, of each part
+    of the environment, start of the last user message), ascending: where a cache that cannot be trimmed needs
+    checkpoints."""
     opening: str
     """What the template already wrote of the answer, such as an opened thinking block."""
     answer_start: int | None
@@ -130,7 +131,9 @@ class PromptBuilder:
         tokens, starts = self._tokenise(head, prefill, replayed)
         return Prompt(
             tokens=tokens,
-            boundaries=tuple(_tokens_before(starts, cut) for cut in self._cuts(conversation, tools, head, replayed)),
+            boundaries=tuple(
+                sorted({_tokens_before(starts, cut) for cut in self._cuts(conversation, tools, head, replayed)})
+            ),
             opening=head[len(self._render(messages, tools, conversation.thinking, open_answer=False)) :] + prefill,
             answer_start=self._answer_start(head, starts) if not prefill else None,
             asked=[*digests(conversation.messages)][-1],
@@ -169,18 +172,27 @@ class PromptBuilder:
     def _cuts(
         self, conversation: Conversation, tools: list[Turn] | None, head: str, replayed: Mapping[int, list[int]]
     ) -> list[int]:
-        """Positions in the text where a neighbour's prompt may part from this one, ascending.
+        """Positions in the text where a neighbour's prompt may part from this one.
 
         Found by rendering the conversation with other words: a template may write anything around a message.
         """
         last = max(index for index, message in enumerate(conversation.messages) if message.role == "user")
-        cuts = []
+        # A part of the environment differs together with all that follows it, so that no later part can hide it.
+        others = [
+            msgspec.structs.replace(
+                conversation,
+                environment=(*conversation.environment[:kept], _PROBE),
+                messages=(_in_other_words(conversation.messages[0]),),
+            )
+            for kept in range(len(conversation.environment))
+        ]
         for kept in sorted({0, last}):
             messages = (*conversation.messages[:kept], _in_other_words(conversation.messages[kept]))
-            other = msgspec.structs.replace(conversation, messages=messages)
-            text = self._render(self._messages(other, replayed), tools, conversation.thinking)
-            cuts.append(_common_length(head, text))
-        return cuts
+            others.append(msgspec.structs.replace(conversation, messages=messages))
+        return [
+            _common_length(head, self._render(self._messages(other, replayed), tools, conversation.thinking))
+            for other in others
+        ]
 
     def _messages(self, conversation: Conversation, replayed: Mapping[int, list[int]]) -> list[Turn]:
         system = self._clean(conversation.system)
@@ -188,6 +200,9 @@ class PromptBuilder:
             system = f"{system}\n\n{describe(listed)}".strip()
         if conversation.answer_schema is not None:
             system = f"{system}\n\n{_describe_answer(conversation.answer_schema)}".strip()
+        place = self._clean("\n\n".join(conversation.environment))
+        if place and not (listed and self.native_calls):
+            system, place = f"{system}\n\n{place}".strip(), ""
         ids = _Ids(conversation)
         turns: list[Turn] = []
         for index, message in enumerate(conversation.messages):
@@ -195,6 +210,8 @@ class PromptBuilder:
                 turns.append({"role": "assistant", "content": self._mark(index)})
             else:
                 turns += self._turns(message, ids)
+        if place:  # such a template writes its tools behind the system prompt
+            turns[0] = {**turns[0], "content": f"{reminder(place)}\n\n{turns[0]['content']}".strip()}
         if system and self._renders_system:
             return [{"role": "system", "content": system}, *turns]
         if system:

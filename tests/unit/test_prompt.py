@@ -1,14 +1,20 @@
 """Conversations are rendered by the model's own template where it can, and by our words where it cannot."""
 
+import json
 from pathlib import Path
 
 import pytest
 from mlx_lm.utils import load_tokenizer
 
+from sidecar.anthropic.request import conversation, parse_count
 from sidecar.engine.prompt import Prompt, PromptBuilder
 from sidecar.frames import Call, Conversation, Message, Result, Text, Tool
+from tests.agent import request
+from tests.conftest import DEMO
 from tests.models import FAMILIES, write_tokenizer
 
+NEAR = 64
+"""Tokens of tiny vocabularies that two folders may have in common behind the cut, such as "Your notes are in"."""
 TOOL = Tool("Read", "Reads a file.", {"type": "object", "properties": {"path": {"type": "string"}}})
 ASK = Message("user", (Text("read x"),))
 CALLED = Message("assistant", (Text("I look."), Call("t1", "Read", {"path": "x"})))
@@ -93,6 +99,58 @@ def test_the_boundaries_are_where_neighbours_part(any_builder: Builder) -> None:
     [boundary] = one.boundaries
     common = next(index for index, pair in enumerate(zip(one.tokens, other.tokens, strict=False)) if pair[0] != pair[1])
     assert common - 8 <= boundary <= common
+
+
+@pytest.fixture(params=sorted([*FAMILIES, "demo"]))
+def prompts(request: pytest.FixtureRequest, tmp_path: Path) -> PromptBuilder:
+    if request.param == "demo":
+        return PromptBuilder(load_tokenizer(DEMO))
+    write_tokenizer(tmp_path, request.param)
+    return PromptBuilder(load_tokenizer(tmp_path))
+
+
+def test_an_agent_in_another_folder_shares_three_quarters_of_its_prompt(prompts: PromptBuilder) -> None:
+    """All but the place and the user's words, which come last, and the caches keep what is shared."""
+    here, there = (
+        prompts.build(asked_in(folder, words))
+        for folder, words in (("/srv/one", "What is this?"), ("/home/me/another", "Say hello to everybody."))
+    )
+    shared = common(here, there)
+    assert shared >= 0.75 * len(there.tokens)
+    assert any(shared - NEAR <= boundary <= shared for boundary in there.boundaries)
+
+
+def test_two_terminals_in_a_folder_share_all_but_what_follows_the_environment(prompts: PromptBuilder) -> None:
+    one, other = (prompts.build(asked_in("/srv/one", "", state=state)) for state in ("quiet", "busy"))
+    shared = common(one, other)
+    assert shared >= 0.95 * len(one.tokens)
+    assert any(shared - NEAR <= boundary <= shared for boundary in one.boundaries)
+
+
+def test_an_agents_next_turn_continues_its_first(prompts: PromptBuilder) -> None:
+    """Though the client sends the environment in another shape by then."""
+    body = request("/srv/one", "Go on.")
+    first = prompts.build(conversation(parse_count(json.dumps(body).encode())))
+    body["messages"][1]["content"] = body["messages"][1]["content"][0]["text"]
+    body["messages"] += [{"role": "assistant", "content": "Well."}, {"role": "user", "content": "And now?"}]
+    second = prompts.build(conversation(parse_count(json.dumps(body).encode())))
+    assert common(first, second) >= len(first.tokens) - 12  # what only a prompt says, as Qwen's empty thought
+
+
+def test_the_users_words_come_last(prompts: PromptBuilder) -> None:
+    text = prompts._tokenizer.decode(prompts.build(asked_in("/srv/one", "These are the words.")).tokens)
+    assert text.count("/srv/one") >= 2
+    assert text.rindex("/srv/one") < text.index("These are the words.")
+
+
+def asked_in(folder: str, words: str, state: str = "") -> Conversation:
+    return conversation(parse_count(json.dumps(request(folder, words, state=state)).encode()))
+
+
+def common(one: Prompt, other: Prompt) -> int:
+    """How many tokens two prompts share at their beginning."""
+    pairs = zip(one.tokens, other.tokens, strict=False)
+    return next((index for index, pair in enumerate(pairs) if pair[0] != pair[1]), len(one.tokens))
 
 
 def test_a_prefill_is_continued_not_closed(any_builder: Builder) -> None:

@@ -50,10 +50,27 @@ def test_the_billing_block_is_dropped() -> None:
     assert conversation(user("hi"), system=[billing, text("be kind")]).system == "be kind"
 
 
-def test_early_system_messages_join_the_system_prompt_so_that_the_users_words_come_last() -> None:
+def test_early_system_messages_are_the_environment_so_that_the_users_words_come_last() -> None:
     asked = conversation(user("hi"), system([text("environment")]), system="be kind")
-    assert asked.system == "be kind\n\nenvironment"
+    assert (asked.system, asked.environment) == ("be kind", ("environment",))
     assert asked.messages == (Message("user", (Text("hi"),)),)
+
+
+def test_what_names_a_place_is_parted_from_what_does_not() -> None:
+    """The system prompt of an agent may name its folder too, and everything behind that would be read again."""
+    asked = conversation(
+        user("hi"),
+        system("Folder: /home/me/project\n\nToday is Monday."),
+        system="be kind\n\nNotes: `/home/me/notes`\n\nSee https://a.b/c/d, and/or ask, or /help.",
+    )
+    assert asked.system == "be kind\n\nSee https://a.b/c/d, and/or ask, or /help."
+    assert asked.environment == ("Today is Monday.", "Notes: `/home/me/notes`\n\nFolder: /home/me/project")
+
+
+def test_a_system_prompt_without_early_system_messages_stays_as_it_is() -> None:
+    words = "Use /usr/bin/python.\n\n\n\nBe kind."
+    asked = conversation(user("hi"), system=words)
+    assert (asked.system, asked.environment) == (words, ())
 
 
 def test_later_system_messages_stay_and_never_part_a_call_from_its_result() -> None:
