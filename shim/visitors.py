@@ -8,9 +8,10 @@ from collections.abc import Callable
 
 from shim import door
 from shim.door import Refusal
-from shim.exchange import FAREWELL, Exchange, shut
+from shim.exchange import FAREWELL, Exchange, Lost, shut
 from shim.failure import Failure
 from shim.holder import Holder
+from shim.memo import Memo, Shelf
 
 SEATS = 128
 """Connections at once. Claude Code has been seen with 26, and a script may ask a hundred things in parallel and keep
@@ -75,7 +76,7 @@ class Seats:
 def serve(listener: socket.socket, holder: Holder, token: str, log: Callable[[str], None]) -> None:
     """Accept for ever."""
     threading.stack_size(STACK)
-    seats = Seats(_affordable())
+    seats, shelf = Seats(_affordable()), Shelf()
     port = listener.getsockname()[1]
     while True:
         try:
@@ -85,7 +86,7 @@ def serve(listener: socket.socket, holder: Holder, token: str, log: Callable[[st
             time.sleep(0.1)
             continue
         seats.take(client)
-        visitor = Visitor(client, port, token, holder, seats, log)
+        visitor = Visitor(client, port, token, holder, seats, Memo(shelf), log)
         try:
             threading.Thread(target=visitor.run, daemon=True).start()
         except RuntimeError as error:
@@ -116,6 +117,7 @@ class Visitor:
         token: str,
         holder: Holder,
         seats: Seats,
+        memo: Memo,
         log: Callable[[str], None],
     ) -> None:
         self._client = client
@@ -123,6 +125,7 @@ class Visitor:
         self._token = token
         self._holder = holder
         self._seats = seats
+        self._memo = memo
         self._log = log
 
     def run(self) -> None:
@@ -160,8 +163,9 @@ class Visitor:
             self._client.sendall(door.answer(refusal, request_id(), head_only=method == b"HEAD"))
             self._linger()
             return
+        self._memo.add(head + more)
         apology = door.answer(Refusal(503, "api_error", GONE, RETRY_AFTER), request_id())
-        Exchange(self._client, upstream, self._sidecar_lives, apology).run()
+        Exchange(self._client, upstream, self._memo, self._ask_again, self._holder.alive, apology).run()
 
     def _pass_on(self, upstream: socket.socket) -> None:
         """One answer and no more; raises Refusal when there is none."""
@@ -189,13 +193,18 @@ class Visitor:
                 upstream.close()
         raise Refusal(503, "api_error", GONE, RETRY_AFTER)
 
-    def _sidecar_lives(self) -> bool:
-        """A process that dies closes its descriptors one after the other: give it a moment to close the lease."""
-        for _ in range(10):
-            if not self._holder.alive():
-                return False
-            time.sleep(0.002)
-        return True
+    def _ask_again(self, words: bytes) -> socket.socket:
+        """For Exchange: only what is a request with the token, from its first byte on."""
+        end = words.find(door.END) + len(door.END)
+        try:
+            if end < len(door.END) or not door.admit(words[:end], self._port, self._token):
+                raise Lost
+        except Refusal:
+            raise Lost from None
+        try:
+            return self._send_first(words, may_start=True)
+        except Refusal as refusal:
+            raise Lost(door.answer(refusal, request_id())) from None
 
     def _linger(self) -> None:
         """Closed with bytes unread, a connection is reset, and our answer lost with it."""

@@ -3,6 +3,7 @@
 A channel between the two, so that pings go out while a model loads or a prompt is read.
 """
 
+import itertools
 import logging
 
 import msgspec
@@ -18,6 +19,8 @@ from sidecar.library import Library, LocalModel
 
 HOLD_S = 10.0
 """How long a stream's head waits for the engine to accept the prompt, so that a refusal still gets its own status."""
+REPEATS = 1
+"""How often a request is asked again when the engine ends before the first word of its answer: once is bad luck."""
 PING_S = 5.0
 """Clients count pings as life; the official API sends them at about this pace."""
 
@@ -31,21 +34,34 @@ async def produce(library: Library, engine: Engine, name: str, todo: Generate, s
     """Have the engine answer `todo` with the model `name`; whatever goes wrong is sent as a RequestError."""
     began = first = trio.current_time()
     last: FromEngine | None = None
+    started = False
     with send:
         try:
             model = await library.get(name)
-            async with (
-                engine.use(model) as process,
-                process.generate(msgspec.structs.replace(todo, id=process.new_id())) as events,
-            ):
-                async for last in events:
-                    if first == began and not isinstance(last, Started | Progress):
-                        first = trio.current_time()
-                    send.send_nowait(refusal(last, model) if isinstance(last, Failed) else last)
+            for repeats in itertools.count():
+                async with (
+                    engine.use(model) as process,
+                    process.generate(msgspec.structs.replace(todo, id=process.new_id())) as events,
+                ):
+                    async for event in events:
+                        if isinstance(event, Started):
+                            if started:
+                                continue
+                            started = True
+                        elif last is None and not isinstance(event, Progress):
+                            first = trio.current_time()
+                        if not isinstance(event, Started | Progress):
+                            last = event
+                        send.send_nowait(refusal(event, model) if isinstance(event, Failed) else event)
+                if isinstance(last, Finished | Failed):
+                    break
+                # Until its first word nobody knows anything of an answer: another engine may as well give it.
+                if last is not None or repeats == REPEATS or process.epitaph:
+                    send.send_nowait(refusal(None, model, process.epitaph))
+                    break
+                log.warning("%s is asked again: the engine ended before its first word", request_id)
             if isinstance(last, Finished):
                 _log(request_id, last, first - began, trio.current_time() - first)
-            elif not isinstance(last, Failed):
-                send.send_nowait(refusal(None, model, process.epitaph))
         except ModelUnavailable as error:
             send.send_nowait(unavailable(error))
         except RequestError as error:

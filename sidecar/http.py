@@ -21,6 +21,8 @@ IDLE_S = 10.0
 not would keep a seat of its relay from another."""
 ARRIVAL_S = 60.0
 """How long a request may take from its first byte to its last: they come from this machine, or through a tunnel."""
+FAREWELL_S = 2.0
+"""How long a client may go on sending after our last word."""
 _CHUNK = 65536
 FAILED = "claude-local failed on this request; its log says why"
 _HEAD_TOO_LARGE = f"the request's head is longer than {HEAD_LIMIT >> 10} KB"
@@ -55,11 +57,24 @@ class Connection:
         self._served = 0
         self._bodiless = False
         """Whether the client wants the answer's head alone."""
+        self._cut = False
+        """Whether something that was to be sent has not been, or not all of it."""
 
     @property
     def begun(self) -> bool:
         """Whether an answer has begun, so that an error can no longer have a status of its own."""
         return self._h11.our_state not in (h11.IDLE, h11.SEND_RESPONSE)
+
+    async def end(self) -> None:
+        """End the connection. A relay takes a sending side that is closed alone for our decision, and anything else
+        for the death of a process in the middle of an answer: so a broken answer never gets here."""
+        if self._cut or self._h11.our_state in (h11.SEND_RESPONSE, h11.SEND_BODY, h11.ERROR):
+            return
+        with trio.move_on_after(FAREWELL_S, shield=True) as scope, contextlib.suppress(trio.BrokenResourceError):
+            await self._stream.send_eof()
+            scope.shield = False
+            while await self._receive():
+                pass  # what is closed with bytes unread takes its last words along
 
     async def next_request(self) -> Request | None:
         """The next request, whole; None at the end of the connection. Raises RequestError for one that is not HTTP,
@@ -186,8 +201,10 @@ class Connection:
 
     async def _send(self, event: h11.Event) -> None:
         if data := self._h11.send(event):
+            self._cut = True
             try:
                 await self._stream.send_all(data)
+                self._cut = False
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 raise Disconnected from None
 
@@ -201,19 +218,30 @@ async def serve_connection(
     connection = Connection(stream)
     async with stream:
         try:
-            while True:
-                try:
-                    request = await connection.next_request()
-                    if request is None:
-                        return
-                    await handle(connection, request)
-                except RequestError as error:
-                    await fail(connection, error)
+            await _serve(connection, handle, fail)
+        finally:
+            await connection.end()
+
+
+async def _serve(
+    connection: Connection,
+    handle: Callable[[Connection, Request], Awaitable[None]],
+    fail: Callable[[Connection, RequestError], Awaitable[None]],
+) -> None:
+    try:
+        while True:
+            try:
+                request = await connection.next_request()
+                if request is None:
                     return
-        except (Disconnected, h11.LocalProtocolError):
-            return
-        except Exception:  # the one catch-all of a connection: a bug in one request must not end the others
-            log.exception("a request fails")
-            if not connection.begun:
-                with contextlib.suppress(Disconnected, h11.LocalProtocolError):
-                    await fail(connection, Internal(FAILED))
+                await handle(connection, request)
+            except RequestError as error:
+                await fail(connection, error)
+                return
+    except (Disconnected, h11.LocalProtocolError):
+        return
+    except Exception:  # the one catch-all of a connection: a bug in one request must not end the others
+        log.exception("a request fails")
+        if not connection.begun:
+            with contextlib.suppress(Disconnected, h11.LocalProtocolError):
+                await fail(connection, Internal(FAILED))

@@ -149,19 +149,24 @@ def test_the_next_request_after_the_engine_was_killed_is_answered(home: Home, te
     assert home.engine() != before
 
 
-def test_a_request_under_way_when_the_engine_is_killed_is_answered_by_the_clients_retry(
-    home: Home, terminal: Session
+@pytest.mark.parametrize("victim", ["engine", "sidecar"])
+def test_a_request_under_way_when_its_engine_or_sidecar_is_killed_is_answered_by_the_next(
+    home: Home, terminal: Session, victim: str
 ) -> None:
-    """The prompt takes the model seconds to read, so the request is under way when the kill comes."""
+    """By a client that never retries.
+
+    The prompt takes the model seconds to read, so the request is under way when the kill comes.
+    """
     answers: list[str] = []
-    text = "stone garden lamp river. " * 800
+    text = f"{victim}: " + "stone garden lamp river. " * 800
     asked = [{"role": "user", "content": text}, {"role": "assistant", "content": "Hello!"}, *HELLO]
 
     def run() -> None:
-        with make_client(terminal, max_retries=3) as client:
+        with make_client(terminal, max_retries=0) as client:
             answers.append(text_of(ask(client, asked)))
 
-    before = home.engine()
+    before = home.engine() if victim == "engine" else home.status()["pid"]
+    assert greets(terminal)
     thread = threading.Thread(target=run)
     thread.start()
     wait_until(lambda: home.status()["requests"]["running"] == 1)

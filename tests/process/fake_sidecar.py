@@ -71,6 +71,9 @@ class FakeSidecar:
             with connection, connection.makefile("rb") as stream:
                 while self.one_request(connection, stream):
                     pass
+                connection.shutdown(socket.SHUT_WR)  # alone: our own decision, not a death
+                while stream.read1():
+                    pass
         except (OSError, ValueError):
             pass
 
@@ -121,6 +124,11 @@ class FakeSidecar:
                 connection.sendall(bytes(range(256)) * 4096)
         elif path == "/die":
             os.kill(os.getpid(), signal.SIGKILL)
+        elif path == "/die-once":
+            body = stream.read(int(headers.get("content-length", "0")))
+            if len(Path(self.directory.path, "starts").read_text().split()) == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            answer(connection, body)
         elif path == "/begin-and-die":
             connection.sendall(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n")
             stream.read(1)  # dies when told that the beginning has arrived

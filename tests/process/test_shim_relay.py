@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from shim.exchange import REPEATS
+from shim.memo import SHELF
 from shim.visitors import SEATS
 from tests.process.fake_sidecar import Place, Session, read_answer, wait_until
 
@@ -161,21 +163,51 @@ def test_two_terminals_agree_on_the_next_sidecar(place: Place, session: Session)
     assert len(place.status()["leases"]) == 2
 
 
-def test_a_forwarded_request_without_an_answer_becomes_a_503_to_retry(place: Place, session: Session) -> None:
-    answer = session.ask("/die", b"x", method="POST")
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_request_that_its_sidecar_died_over_is_answered_by_the_next(
+    place: Place, session: Session, before: int
+) -> None:
+    """Its client learns nothing of it: there need not be any retry in it."""
+    body = os.urandom(300_000)
+    with session.connect() as connection:
+        for _ in range(before):
+            connection.sendall(session.head("/echo"))
+            assert status_of(read_answer(connection)) == 200
+        connection.sendall(session.head("/die-once", "POST", content_length=len(body)) + body)
+        assert read_answer(connection).endswith(b"\r\n\r\n" + body)
+    assert len(place.starts()) == 2
+
+
+def test_a_body_that_was_under_way_when_the_sidecar_died_arrives_at_the_next(place: Place, session: Session) -> None:
+    body = os.urandom(300_000)
+    with session.connect() as connection:
+        connection.sendall(session.head("/echo", "POST", content_length=len(body)) + body[:100_000])
+        wait_until(lambda: place.status()["requests"]["total"] == 2)  # the status itself is one
+        kill_sidecar(place)
+        connection.sendall(body[100_000:])
+        assert read_answer(connection).endswith(b"\r\n\r\n" + body)
+    assert len(place.starts()) == 2
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_request_that_kills_every_sidecar_becomes_a_503_to_retry(place: Place, session: Session, before: int) -> None:
+    with session.connect() as connection:
+        for _ in range(before):
+            connection.sendall(session.head("/echo"))
+            assert status_of(read_answer(connection)) == 200
+        connection.sendall(session.head("/die", "POST", content_length=1) + b"x")
+        answer = read_answer(connection)
     assert status_of(answer) == 503
     assert b"\r\nretry-after: 1\r\n" in answer
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["type"] == "api_error"
     assert session.ask("/echo", b"again", method="POST").endswith(b"again")
-    assert len(place.starts()) == 2
+    assert len(place.starts()) == 1 + REPEATS + 1
 
 
-def test_the_same_on_the_second_request_of_a_connection(session: Session) -> None:
-    with session.connect() as connection:
-        connection.sendall(session.head("/echo"))
-        assert status_of(read_answer(connection)) == 200
-        connection.sendall(session.head("/die"))
-        assert status_of(read_answer(connection)) == 503
+def test_a_request_too_large_to_be_kept_becomes_a_503_to_retry(place: Place, session: Session) -> None:
+    answer = session.ask("/die-once", bytes(SHELF + 1), method="POST")
+    assert status_of(answer) == 503
+    assert len(place.starts()) == 1
 
 
 def test_an_answer_cut_by_the_sidecars_death_ends_in_a_reset(place: Place, session: Session) -> None:

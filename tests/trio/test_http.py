@@ -276,3 +276,68 @@ async def test_a_client_lost_inside_a_nursery_of_the_handler_ends_its_connection
     client = Client(nursery, handler)
     await client.stream.send_all(POST)
     assert await client.stream.receive_some() == b""
+
+
+class Halves:
+    """The other end of a served connection, which sees whether it was ended in order: the sending side first."""
+
+    def __init__(self, nursery: trio.Nursery, handler: Handler) -> None:
+        self.stream, theirs = trio.testing.memory_stream_pair()
+        self.in_order = False
+        send_eof = theirs.send_eof
+
+        async def seen() -> None:
+            self.in_order = True
+            await send_eof()
+
+        theirs.send_eof = seen  # type: ignore[method-assign]
+        nursery.start_soon(serve_connection, theirs, handler, fail)
+
+
+async def begun(connection: Connection, request: Request) -> None:
+    await connection.begin(200, {})
+    await connection.send(b"half")
+
+
+async def broken(connection: Connection, request: Request) -> None:
+    await begun(connection, request)
+    raise Disconnected
+
+
+async def stuck(connection: Connection, request: Request) -> None:
+    await begun(connection, request)
+    await trio.sleep_forever()
+
+
+async def silent(connection: Connection, request: Request) -> None:
+    await trio.sleep_forever()
+
+
+LAST = POST.replace(b"Host: x", b"Host: x\r\nConnection: close")
+ENDS = [(echo, POST, True), (echo, LAST, True), (broken, POST, False), (stuck, POST, False), (silent, POST, False)]
+
+
+@pytest.mark.parametrize(("handler", "asked", "in_order"), ENDS)
+async def test_only_an_answer_that_is_whole_is_ended_in_order(handler: Handler, asked: bytes, in_order: bool) -> None:
+    """A relay resets its client's connection otherwise. Here the sidecar leaves while the connection is open."""
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            client = Halves(nursery, handler)
+            await client.stream.send_all(asked)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+    assert client.in_order is in_order
+
+
+async def test_a_connection_that_is_ended_is_read_for_a_while_and_no_longer(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    client = Client(nursery)
+    await client.stream.send_all(LAST)
+    await client.rest()
+    began = trio.current_time()
+    with pytest.raises(trio.BrokenResourceError):
+        while True:
+            await client.stream.send_all(b"more")
+            await trio.sleep(0.1)
+    assert trio.current_time() - began == pytest.approx(http.FAREWELL_S, abs=0.2)
