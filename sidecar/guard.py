@@ -131,6 +131,11 @@ class Guard:
 
 
 def pause(level: Level, sample: Sample | None, lines: Lines) -> float:
-    """Seconds until the next look: the nearer the lines the shorter, since three looks must see an emergency come."""
-    near = level > Level.SAFE or sample is None or sample.available < 2 * lines.caution
-    return 0.25 if near else 1.0
+    """Seconds until the next look: the nearer the lines the shorter, since three looks must see an emergency come.
+
+    A program that fills memory as fast as it can takes some 2 GB a second: from far above, and from what is near but
+    still Safe, the next look comes before it has gone through the Caution line to the Emergency one.
+    """
+    if level > Level.SAFE or sample is None:
+        return 0.25
+    return 0.5 if sample.available < 2 * lines.caution else 1.0

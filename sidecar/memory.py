@@ -75,12 +75,16 @@ class Memory:
 
         def watch() -> None:
             while True:
-                self.look(time.monotonic())
-                self.act(time.monotonic(), shed, evacuate)
-                self.list_largest(time.monotonic())
+                self.round(shed, evacuate)
                 time.sleep(pause(self.view.level, self.view.sample, self.view.lines))
 
         threading.Thread(target=watch, name="memory", daemon=True).start()
+
+    def round(self, shed: Callable[[int], bool], evacuate: Callable[[str], bool]) -> None:
+        """What the thread does at once: look, act, and find what could be closed."""
+        self.look(time.monotonic())
+        self.act(time.monotonic(), shed, evacuate)
+        self.list_largest(time.monotonic())
 
     def look(self, now: float) -> None:
         """One look, and the level after it; a look that fails changes nothing, and is logged when it is the first."""

@@ -2,9 +2,10 @@
 
     .venv/bin/python -m tests.bench.guard [seconds]
 
-Idle: the CPU time of the memory thread's own work over so many seconds, at the pace of a machine with plenty and at
-that of one near its lines. Request path: the guard's question and the whole of /health's answer, without the socket.
-Also the time of /health over the socket of a sidecar that does nothing. Promised: under 0.1 % of one core and 50 µs.
+Idle: the CPU time of the memory thread's own work over so many seconds, with plenty free, near the Caution line and
+below it (by lines drawn to suit: looks, decisions and pauses are the real ones). Request path: the guard's question and
+the whole of /health's answer, without the socket. Also the time of /health over the socket of a sidecar that does
+nothing. Promised: under 0.1 % of one core and 50 µs.
 """
 
 import os
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from sidecar.guard import GB, Lines, Sample, pause
+from sidecar.guard import Lines, pause
 from sidecar.health import health
 from sidecar.memory import Memory
 from sidecar.probe import Probe
@@ -30,10 +31,11 @@ def main() -> None:
     def ours() -> list[int]:
         return [os.getpid(), os.getppid(), 1]
 
-    memory = Memory(Probe(ours=ours), Lines(), ours)
-    for name, available in (("plenty", 100 * GB), ("near the lines", 3 * GB)):
-        share = idle(memory, pause(memory.view.level, Sample(int(available)), Lines()), seconds)
-        print(f"idle, {name}: {share:.4%} of one core")
+    probe = Probe(ours=ours)
+    for name, part in (("plenty", 0.1), ("near the lines", 0.7), ("at Caution", 2.0)):
+        memory = Memory(probe, Lines(caution=part * probe().available), ours)
+        print(f"idle, {name}: {idle(memory, seconds):.4%} of one core, {memory.view.level.label}")
+    memory = Memory(probe, Lines(), ours)
     print(f"one look: {microseconds(lambda: memory.look(time.monotonic())):.1f} µs")
     print(f"request path, may it begin: {microseconds(memory.view.refusal):.2f} µs")
     answer = microseconds(lambda: msgspec.json.encode(health("ready", memory.view, False)))
@@ -48,17 +50,13 @@ def main() -> None:
     print(f"/health over the socket: p50 {statistics.median(times) / 1000:.2f} ms, p99 {times[1980] / 1000:.2f} ms")
 
 
-def idle(memory: Memory, wait: float, seconds: float) -> float:
+def idle(memory: Memory, seconds: float) -> float:
     """Part of one core that looking, deciding and acting take."""
-    ends, spent = time.monotonic() + seconds, 0.0
+    ends, began = time.monotonic() + seconds, time.thread_time()
     while time.monotonic() < ends:
-        began = time.thread_time()
-        memory.look(time.monotonic())
-        memory.act(time.monotonic(), lambda wanted: False, lambda why: False)
-        memory.list_largest(time.monotonic())
-        time.sleep(wait)
-        spent += time.thread_time() - began
-    return spent / seconds
+        memory.round(lambda wanted: False, lambda why: False)
+        time.sleep(pause(memory.view.level, memory.view.sample, memory.view.lines))
+    return (time.thread_time() - began) / seconds
 
 
 def microseconds(act: Callable[[], object], times: int = 2000) -> float:

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from sidecar import probe
 from sidecar.guard import Level
 from sidecar.probe import Group, Probe, kernel_level, largest, own_groups, process_bytes, stall_level
 
@@ -87,6 +88,26 @@ def test_a_group_without_a_limit_changes_nothing(tmp_path: Path) -> None:
     assert Probe(groups=[Group(tmp_path)])().total == psutil.virtual_memory().total
 
 
+MEMINFO = b"MemTotal:       24689764 kB\nMemFree:         1200588 kB\nMemAvailable:   22331104 kB\nBuffers:  33 kB\n"
+
+
+@pytest.mark.parametrize(("platform", "read_here"), [("linux", True), ("darwin", False)])
+def test_the_machine_is_read_here_where_its_kernel_says_what_is_available(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, platform: str, read_here: bool
+) -> None:
+    (tmp_path / "meminfo").write_bytes(MEMINFO)
+    monkeypatch.setattr(probe.sys, "platform", platform)  # type: ignore[attr-defined]
+    machine = probe._machine(tmp_path / "meminfo")()
+    assert (machine == (1024 * 22_331_104, 1024 * 24_689_764)) is read_here
+    (tmp_path / "meminfo").write_bytes(MEMINFO.replace(b"MemAvailable", b"MemUnknown"))
+    assert probe._machine(tmp_path / "meminfo")().total == psutil.virtual_memory().total
+
+
+def test_what_the_kernel_says_is_what_psutil_says() -> None:
+    here, there = probe._machine()(), psutil.virtual_memory()
+    assert here.total == there.total and abs(here.available - there.available) < there.total // 4
+
+
 def test_our_own_limit_counts_all_our_processes() -> None:
     hold = "import sys; held = bytearray(80_000_000); print('held', flush=True); sys.stdin.read()"
     other = subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -126,7 +147,6 @@ def test_macos_says_its_level_itself(value: int, level: Level) -> None:
 
 def test_a_sysctl_is_read_as_the_kernel_gives_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stub of the C library's call: there is none on Linux."""
-    from sidecar import probe
 
     class Library:
         @staticmethod
@@ -146,8 +166,8 @@ def test_a_sysctl_is_read_as_the_kernel_gives_it(monkeypatch: pytest.MonkeyPatch
 
 def test_a_look_costs_little() -> None:
     """A fifth of a millisecond is the promise; the best of many, since a test machine is busy."""
-    probe = Probe(ours=lambda: (os.getpid(), os.getppid(), 1))
-    best = min(_seconds(probe) for _ in range(200))
+    look = Probe(ours=lambda: (os.getpid(), os.getppid(), 1))
+    best = min(_seconds(look) for _ in range(200))
     assert best < 200e-6
 
 
