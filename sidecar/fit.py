@@ -173,9 +173,10 @@ class Costs:
         length = prompt + _steps(reply)
         return self.per_token * length + self.fixed + sum(each * min(length, window) for window, each in self.rolling)
 
-    def trims(self, tokens: int) -> bool:
-        """Whether a row of so many tokens can be cut back to any shorter one."""
-        return not self.fixed and all(window >= tokens for window, _ in self.rolling)
+    @property
+    def trims(self) -> bool:
+        """Whether a row can be cut back to any shorter one."""
+        return not self.fixed and not self.rolling
 
     def transient(self, tokens: int, context: int) -> int:
         """What reading `tokens` takes for itself when the context is so long after them."""

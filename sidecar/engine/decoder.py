@@ -7,7 +7,7 @@ import mlx.core as mx
 from mlx_lm.generate import BatchGenerator, StopSequences, generation_stream
 
 from sidecar.engine.model import Model
-from sidecar.engine.prefix import Cache
+from sidecar.engine.row import Cache
 from sidecar.engine.stream import Stream
 from sidecar.fit import CHUNK
 

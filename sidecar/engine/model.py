@@ -18,8 +18,8 @@ from mlx_lm.tokenizer_utils import TokenizerWrapper
 from msgspec.structs import astuple
 
 from sidecar.engine.grammar import Grammars
-from sidecar.engine.prefix import Cache
 from sidecar.engine.prompt import PromptBuilder
+from sidecar.engine.row import Cache
 from sidecar.fit import Costs, Passes, transient_limit
 from sidecar.frames import Sampling
 

@@ -4,7 +4,6 @@
 our own loop, since its chunks would freeze every stream for seconds.
 """
 
-import copy
 import logging
 import time
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from mlx_lm.generate import generation_stream
 from sidecar.engine.decoder import MAX_ROWS, BatchDecoder
 from sidecar.engine.model import Model
 from sidecar.engine.plan import Pace, plan
-from sidecar.engine.prefix import Cache, PrefixCache
+from sidecar.engine.prefix import PrefixCache
 from sidecar.engine.stream import Stream, TooLong, prepare
 from sidecar.fit import GB, Verdict, admit, longest_prompt, peak
 from sidecar.frames import Failed, Finished, Frame, Generate, Progress, Started
@@ -89,7 +88,7 @@ class Scheduler:
         for stream in [stream for stream in self.reading if stream.id == request]:
             self.reading.remove(stream)
             if stream.cache is not None and stream.read:
-                self.prefixes.add(stream.tokens[: stream.read], stream.cache)
+                self.prefixes.add(stream.tokens[: stream.read], stream.cache, stream.priority, last=True)
         for stream in [stream for stream in self.decoding.streams if stream.id == request]:
             self._retire(stream)
         mx.clear_cache()
@@ -166,7 +165,7 @@ class Scheduler:
         self.prefixes.shed(self.prefixes.nbytes - max(0, wanted))
 
     def _begin(self, stream: Stream) -> None:
-        cache, stream.cached = self.prefixes.find(stream.tokens)
+        cache, stream.cached, _ = self.prefixes.find(stream.tokens, stream.priority)
         stream.cache = cache or self.model.new_cache()
         stream.read = stream.cached
         self.reading.append(stream)
@@ -193,8 +192,8 @@ class Scheduler:
             self._pace.observe(tokens, time.perf_counter() - began)
             stream.read += tokens
             self.send(Progress(stream.id, stream.read))
-            if stream.keep and stream.at_checkpoint and not stream.stays_trimmable:
-                self.prefixes.add(stream.tokens[: stream.read], self._copy(stream.cache))
+            if stream.keep and stream.at_checkpoint and not self.prefixes.cuts:
+                self.prefixes.add(stream.tokens[: stream.read], stream.cache, stream.priority)
         if stream.unread == 0:
             self._start_decoding(stream)
 
@@ -207,20 +206,16 @@ class Scheduler:
         grown = max(0, costs.row(end, tokens) - costs.row(stream.read))
         mx.set_memory_limit(int(before + grown + SLACK * costs.transient(tokens, end)))
 
-    @staticmethod
-    def _copy(cache: Cache) -> Cache:
-        return copy.deepcopy(cache)
-
     def _start_decoding(self, stream: Stream) -> None:
         self.reading.remove(stream)
         prefix, cache = stream.tokens[:-1], stream.cache
+        if prefix and cache and stream.keep:
+            self.prefixes.add(prefix, cache, stream.priority)
         if stream.max_tokens == 0:
             self._finish(stream, "length")
         else:
-            self.decoding.insert(stream, self._copy(cache) if prefix and cache else None)
+            self.decoding.insert(stream, cache if prefix else None)
         stream.cache = None
-        if prefix and cache and stream.keep:
-            self.prefixes.add(prefix, cache)
 
     def _decode(self) -> None:
         for stream, token, end, cache in self.decoding.step():
@@ -233,7 +228,7 @@ class Scheduler:
             if end:
                 self._complete(stream, end == "stop")
                 assert cache is not None
-                self.prefixes.add(stream.tokens, cache)
+                self.prefixes.add(stream.tokens, cache, stream.priority, last=True)
             elif stream.parser.stopped is not None:
                 self._retire(stream)
                 self._finish(stream, "stop")
@@ -255,7 +250,7 @@ class Scheduler:
 
     def _retire(self, stream: Stream) -> None:
         """Take a stream out of the batch before its end; its cache is kept."""
-        self.prefixes.add(*self.decoding.remove(stream))
+        self.prefixes.add(*self.decoding.remove(stream), stream.priority, last=True)
 
     def _finish(self, stream: Stream, reason: Literal["end", "length", "stop", "window", "tool"]) -> None:
         self._ended += 1

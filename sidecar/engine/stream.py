@@ -8,11 +8,11 @@ from mlx_lm.tokenizer_utils import TokenizerWrapper
 from sidecar.engine.grammar import Shape
 from sidecar.engine.model import Model
 from sidecar.engine.parser import AnswerParser
-from sidecar.engine.prefix import Cache
 from sidecar.engine.processors import GrammarProcessor, Recorder, ThinkingBudget
 from sidecar.engine.prompt import Prompt
+from sidecar.engine.row import Cache
 from sidecar.fit import CHUNK, REPLY, STEP, Costs, Demand
-from sidecar.frames import Generate
+from sidecar.frames import Generate, Priority
 
 CHECKPOINT = 4096
 """Tokens between two checkpoints of a cache that cannot be trimmed: what a prompt that parts in between reads again."""
@@ -36,6 +36,7 @@ class Stream:
     processors: list[Any]
     parser: AnswerParser
     detokenizer: Any
+    priority: Priority = Priority.MAIN
     cache: Cache | None = None
     read: int = 0
     cached: int = 0
@@ -62,7 +63,7 @@ class Stream:
         """What it needs once `read` tokens of its prompt are read; all of them when it decodes."""
         reply = min(self.max_tokens, max(REPLY, self.output_tokens + STEP))
         cuts: tuple[int, ...] = ()
-        if not costs.trims(self.prompt_length + self.max_tokens):
+        if not costs.trims:
             regular = range(CHECKPOINT, self.prompt_length, CHECKPOINT)
             cuts = tuple(sorted({*regular, *(cut for cut in self.prompt.boundaries if cut < self.prompt_length)}))
         return Demand(self.prompt_length, reply, read, cuts, self.chunk)
@@ -70,14 +71,6 @@ class Stream:
     @property
     def at_checkpoint(self) -> bool:
         return self.read in self.prompt.boundaries or self.read % CHECKPOINT == 0
-
-    @property
-    def stays_trimmable(self) -> bool:
-        """A rotating cache can be trimmed only until it wraps, which the rest of this stream may make it do."""
-        longest = self.prompt_length + self.max_tokens
-        return all(
-            layer.is_trimmable() and getattr(layer, "max_size", longest) >= longest for layer in self.cache or ()
-        )
 
     def up_to_checkpoint(self, tokens: int) -> int:
         """At most `tokens`, and not beyond the next checkpoint."""
@@ -107,6 +100,7 @@ def prepare(model: Model, request: Generate, window: int) -> Stream:
         processors=processors,
         parser=AnswerParser(request.id, model.tokenizer, calls, request.stop, thought_open),
         detokenizer=_detokenizer(model.tokenizer, request, prompt),
+        priority=request.priority,
     )
 
 

@@ -101,7 +101,7 @@ class Worker:
             log.exception("cannot load %s", load.path)
             self._send(Failed(0, "invalid", f"{type(error).__name__}: {error}"))
             return
-        prefixes, room = PrefixCache(load.cache_bytes), partial(look, probe, load.reserve_bytes)
+        prefixes, room = PrefixCache(load.cache_bytes, model.new_cache), partial(look, probe, load.reserve_bytes)
         self._scheduler = Scheduler(model, load.context, prefixes, self._send, room)
         self._send(Ready(load.name, load.context, model.costs.per_token))
 

@@ -45,7 +45,9 @@ def measure(model: Path, count: int, longest: int) -> list[dict[str, Any]]:
     from sidecar.engine.scheduler import Room, Scheduler
 
     loaded = models.load(model, 16 * GIB)
-    scheduler = Scheduler(loaded, WINDOW, PrefixCache(GIB), lambda frame: None, lambda: Room(16 * GIB, 16 * GIB))
+    scheduler = Scheduler(
+        loaded, WINDOW, PrefixCache(GIB, loaded.new_cache), lambda frame: None, lambda: Room(16 * GIB, 16 * GIB)
+    )
     chance, pairs = random.Random(7), []
     for number in range(count):
         words = " ".join(f"w{chance.randrange(997)}" for _ in range(chance.randint(100, longest) // 4))
