@@ -44,6 +44,8 @@ STUCK_S, SLOW_S = 3.0, 30.0
 STOP_S = 2.0
 """How long the engine may take to exit when told to."""
 
+WORKER = ["-m", "sidecar.engine.worker"]
+
 MALLOC = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "262144", "MALLOC_TRIM_THRESHOLD_": "262144"}
 """glibc gives freed memory back to the machine: without these it keeps the holes between what is still used."""
 
@@ -86,7 +88,7 @@ class Process:
     async def spawn(cls, model: LocalModel) -> Self:
         """A process that has loaded nothing yet; raises Unavailable."""
         ours, theirs = socket.socketpair()
-        command = [sys.executable, "-I", "-m", "sidecar.engine.worker", str(theirs.fileno())]
+        command = [sys.executable, "-I", *WORKER, str(theirs.fileno())]
         with theirs:
             try:
                 process = await trio.lowlevel.open_process(

@@ -1,8 +1,10 @@
 """Who is there: every process of one run directory, by what it is. Linux, since it reads /proc."""
 
+import contextlib
 import http.client
 import json
 import os
+import signal
 import socket
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from sidecar.control import STATUS_PATH
 PARTS = {
     "engine": b"sidecar.engine.worker",
     "sidecar": b"sidecar.serve",
-    "fake": b"fake_sidecar",
+    "light": b"light_sidecar",
     "shim": b"shim/__main__",
 }
 """What a role's command line holds. A launcher that has become the command has the command's own."""
@@ -36,6 +38,19 @@ def processes(run: Path, role: str = "") -> list[int]:
         if not role or PARTS[role] in line:
             found.append(int(name))
     return found
+
+
+def words(pid: int) -> list[str]:
+    """Its command line; empty when it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")[:-1]
+    except OSError:
+        return []
+
+
+def kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def holders_of(port: int) -> list[int]:

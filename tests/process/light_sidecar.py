@@ -1,0 +1,62 @@
+"""The real sidecar with a stand-in for the engine: for thousands of generations, each of which would load mlx.
+
+Run as a process in two roles: as the sidecar (`light_sidecar.py --run-dir DIR --ready-fd N`), which starts this very
+file as its engine (`light_sidecar.py FD`). The engine holds `model.lock` in the run directory for as long as a model
+would be in memory, and notes it in `overlaps` when another does. CLAUDE_LOCAL_TEST_LOAD_S: how long loading takes.
+"""
+
+import fcntl
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+
+from sidecar import frames
+
+SAID = "light"
+
+
+def engine(connection: socket.socket) -> None:
+    run = Path(os.environ["CLAUDE_LOCAL_RUN_DIR"])
+    memory = os.open(run / "model.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(memory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        with (run / "overlaps").open("a") as overlaps:
+            overlaps.write(f"{os.getpid()}\n")
+    decoder = frames.Decoder(frames.ToEngine)
+    while data := connection.recv(1 << 16):
+        for frame in decoder.feed(data):
+            for answer in answers(frame):
+                connection.sendall(frames.encode(answer))
+
+
+def answers(frame: object) -> list[frames.Frame]:
+    match frame:
+        case frames.Load(name=name, context=context):
+            time.sleep(float(os.environ.get("CLAUDE_LOCAL_TEST_LOAD_S", "0")))
+            return [frames.Ready(name, context, 0)]
+        case frames.Generate(id=number):
+            return [
+                frames.Started(number, 1, 0),
+                frames.TextDelta(number, SAID),
+                frames.Finished(number, "end", 1, 0, 1),
+            ]
+        case frames.Stop():
+            sys.exit()
+    return []
+
+
+def main() -> None:
+    if sys.argv[1].isdigit():
+        engine(socket.socket(fileno=int(sys.argv[1])))
+        return
+    from sidecar import engine_process, serve
+
+    engine_process.WORKER[:] = [__file__]
+    serve.main()
+
+
+if __name__ == "__main__":
+    main()

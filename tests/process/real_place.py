@@ -1,0 +1,82 @@
+"""A private place with the real sidecar; with the demo model, or with a stand-in for the engine."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from tests.process import census, light_sidecar
+from tests.process.fake_sidecar import Place, Session, wait_until
+
+TRIES = 10
+RETRIED = (429, 500, 503, 529)
+"""Statuses that the official clients try again, as they do broken connections."""
+
+
+class RealPlace(Place):
+    """`light`: with the stand-in engine."""
+
+    def __init__(self, folder: Path, light: bool = False, grace: float = 2) -> None:
+        super().__init__(folder)
+        del self.environment["CLAUDE_LOCAL_TEST_SIDECAR"]
+        self.environment |= {"CLAUDE_LOCAL_MODEL": "demo", "CLAUDE_LOCAL_GRACE": str(grace)}
+        if light:
+            self.environment["CLAUDE_LOCAL_TEST_SIDECAR"] = f"{sys.executable} -I {light_sidecar.__file__}"
+
+    def sidecars(self) -> list[int]:
+        return [*census.processes(self.run, "sidecar"), *self._light(engine=False)]
+
+    def engines(self) -> list[int]:
+        return [*census.processes(self.run, "engine"), *self._light(engine=True)]
+
+    def _light(self, engine: bool) -> list[int]:
+        light = census.processes(self.run, "light")
+        return [pid for pid in light if ("--ready-fd" not in census.words(pid)) == engine]
+
+    def leases(self) -> list[int]:
+        """The process ids of the commands that hold a lease now."""
+        status = census.status(self.run)
+        return [lease["pid"] for lease in status["leases"]] if status else []
+
+    def seconds_until_released(self, pid: int) -> float:
+        """How long a command's lease outlives this call."""
+        began = time.monotonic()
+        wait_until(lambda: pid not in self.leases())
+        return time.monotonic() - began
+
+    def overlaps(self) -> int:
+        """How often two stand-in engines had a model at once."""
+        file = self.run / "overlaps"
+        return len(file.read_text().split()) if file.exists() else 0
+
+    def finish(self) -> None:
+        """Every process goes by itself, and leaves nothing but its locks."""
+        wait_until(lambda: not census.processes(self.run), 60)
+        left = {path.name for path in self.run.iterdir()} - {"spawn.lock", "life.lock", "model.lock"}
+        assert not left, left
+
+    def clean(self) -> None:
+        for pid in census.processes(self.run):
+            census.kill(pid)
+        super().clean()
+
+
+def persistent_ask(session: Session, words: str = "Hello") -> int:
+    """A question, asked again as the official clients do until it is answered in full; returns the number of tries."""
+    body = json.dumps({"model": "claude-any", "max_tokens": 16, "messages": [{"role": "user", "content": words}]})
+    for number in range(TRIES):
+        try:
+            answer = session.ask("/v1/messages", body.encode(), method="POST", content_type="application/json")
+        except ConnectionResetError:
+            answer = b""
+        status = int(answer.split(b" ", 2)[1]) if answer else 0
+        if status == 200 and complete(answer):
+            return number + 1
+        assert status in (0, 200, *RETRIED), answer
+        assert status != 200, "an answer that broke off looked like a whole one"
+        time.sleep(min(2.0, 0.1 * 2**number))  # the retry's own pause, not one of the test
+    raise AssertionError(f"{TRIES} tries were not enough: {answer!r}")
+
+
+def complete(answer: bytes) -> bool:
+    return b'"stop_reason"' in answer and answer.rstrip().endswith(b"}")
