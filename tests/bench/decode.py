@@ -1,100 +1,128 @@
-"""Decode speed and time to first token through the whole stack, beside bare mlx-lm on the same model, interleaved.
+"""Decode speed through the whole stack beside bare mlx-lm on the same model, for 1, 2, 4 and 8 streams, interleaved.
 
-    .venv/bin/python -m tests.bench.decode MODEL_DIRECTORY [rounds]
+    .venv/bin/python -m tests.bench.decode [--model DIR] [--rounds 7] [--budget 540] [--out FILE]
 
-Ours: client → relay's protocol on the Unix socket → sidecar → engine. Theirs: `mlx_lm.stream_generate` in a process of
-its own, same BLAS. Prints medians and the ratio ours ÷ theirs; absolute figures mean little on a shared machine.
+Ours: client → relay → sidecar → engine and back, as a command under claude-local has it. Theirs, in a process of its
+own with the same BLAS: `stream_generate` for one stream, `batch_generate` for more. Both count tokens per second while
+all streams speak: ours by the client's clock, theirs by `batch_generate`'s own figures (for one stream: from the first
+token to the last). In each round both go once for each number of streams, the order changes. Prints medians, and the
+median of the rounds' ratios.
 """
 
+import argparse
 import json
-import statistics
 import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 from sidecar.engine_process import environment
-from tests.process.test_sidecar import REAL, TOKEN, Sidecar, UnixConnection
+from tests.bench.client import Ask, Endpoint, ask, window
+from tests.bench.model import bench_model
+from tests.bench.results import Budget, Results, median, rotated
+from tests.bench.servers import started
 
-TOKENS = 256
-PROMPT = "Write a long story. " * 20
+STREAMS = (1, 2, 4, 8)
+TOKENS = 192
 
 BARE = """
 import json, sys, time, mlx_lm
 model, tokenizer = mlx_lm.load(sys.argv[1])
 for line in sys.stdin:
     words, tokens = json.loads(line)
-    prompt = tokenizer.apply_chat_template([{"role": "user", "content": words}], add_generation_prompt=True)
-    began, first, count = time.perf_counter(), 0.0, 0
-    for count, _ in enumerate(mlx_lm.stream_generate(model, tokenizer, prompt, max_tokens=tokens), 1):
-        first = first or time.perf_counter()
-    print(json.dumps([first - began, (count - 1) / (time.perf_counter() - first)]), file=sys.stderr, flush=True)
+    prompts = [
+        tokenizer.apply_chat_template([{"role": "user", "content": each}], add_generation_prompt=True)
+        for each in words
+    ]
+    if len(prompts) == 1:
+        first = 0.0
+        for answer in mlx_lm.stream_generate(model, tokenizer, prompts[0], max_tokens=tokens):
+            first = first or time.perf_counter()
+        rate = (answer.generation_tokens - 1) / (time.perf_counter() - first)
+    else:
+        rate = mlx_lm.batch_generate(model, tokenizer, prompts, max_tokens=tokens).stats.generation_tps
+    print(json.dumps(rate), flush=True)
 """
 
 
-def main() -> None:
-    model, rounds = str(Path(sys.argv[1]).resolve()), int(sys.argv[2]) if len(sys.argv) > 2 else 5
-    with tempfile.TemporaryDirectory(prefix="cl-", dir="/tmp") as folder:
-        sidecar = Sidecar(Path(folder), REAL, model)
-        sidecar.start()
-        sidecar.lease().until("ready")
-        command = [sys.executable, "-I", "-c", BARE, model]
-        bare = subprocess.Popen(
-            command,
+class Bare:
+    """mlx-lm in a process of its own."""
+
+    def __init__(self, model: Path) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-c", BARE, str(model)],
             env=environment(),
             stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             text=True,
         )
-        results: dict[str, list[list[float]]] = {"ours": [], "mlx-lm": []}
-        for round_ in range(rounds + 1):
-            words = f"Round {round_}. {PROMPT}"
-            results["ours"].append(ours(sidecar, words))
-            results["mlx-lm"].append(theirs(bare, words))
-        bare.kill()
-        bare.communicate()
-        sidecar.close()
-    show({name: values[1:] for name, values in results.items()})  # the first round compiles and warms
+
+    def rate(self, words: list[str]) -> float:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps([words, TOKENS]) + "\n")
+        self._process.stdin.flush()
+        return float(self._process.stdout.readline())
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate()
 
 
-def ours(sidecar: Sidecar, words: str) -> list[float]:
-    """Seconds to the first text, then tokens per second."""
-    connection = UnixConnection(sidecar.socket)
-    messages = [{"role": "user", "content": words}]
-    body = {"model": sidecar.model, "max_tokens": TOKENS, "stream": True, "temperature": 0, "messages": messages}
-    began = time.perf_counter()
-    connection.request("POST", "/v1/messages", json.dumps(body), {"authorization": f"Bearer {TOKEN}"})
-    answer = connection.getresponse()
-    first, usage = 0.0, 0
-    while line := answer.readline():
-        if b"text_delta" in line:
-            first = first or time.perf_counter()
-        if line.startswith(b"data: ") and b"output_tokens" in line:
-            usage = json.loads(line[6:]).get("usage", {}).get("output_tokens", 0)
-    ended = time.perf_counter()
-    connection.close()
-    return [first - began, (usage - 1) / (ended - first)]
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--budget", type=float, default=float("inf"))
+    parser.add_argument("--out", type=Path, default=Path("decode.json"))
+    options = parser.parse_args()
+    model = (options.model or bench_model()).resolve()
+    results, budget = Results(options.out, bench="decode", tokens=TOKENS, model=model.name), Budget(options.budget)
+    bare = Bare(model)
+    with started("ours", model, None) as server:
+        server.start()
+        terminal = server.terminal("here")
+        for count in STREAMS:  # compile and warm
+            measure(terminal, bare, -1, count)
+        for number in range(options.rounds):
+            done = results.round(number)
+            if done:
+                continue
+            if not budget.allows():
+                print(f"time is up in round {number}; the same command goes on")
+                break
+            done |= {str(count): measure(terminal, bare, number, count) for count in STREAMS}
+            results.save()
+            print(f"round {number}: {done}", flush=True)
+    bare.close()
+    show(results.table["rounds"])
 
 
-def theirs(bare: subprocess.Popen[str], words: str) -> list[float]:
-    assert bare.stdin is not None and bare.stderr is not None
-    bare.stdin.write(json.dumps([words, TOKENS]) + "\n")
-    bare.stdin.flush()
-    while not (line := bare.stderr.readline()).startswith("["):
-        assert line, "mlx-lm ended"
-    return list(json.loads(line))
+def measure(terminal: Endpoint, bare: Bare, number: int, count: int) -> dict[str, float]:
+    """Tokens per second of each, in an order that changes with the round."""
+    words = [f"Round {number}, stream {stream} of {count}. {'Write a long story. ' * 8}" for stream in range(count)]
+    rates = {}
+    for name in rotated(["ours", "bare"], number):
+        rates[name] = ours(terminal, words) if name == "ours" else bare.rate(words)
+    return rates
 
 
-def show(results: dict[str, list[list[float]]]) -> None:
-    medians: dict[str, list[Any]] = {}
-    for name, values in results.items():
-        medians[name] = [statistics.median(column) for column in zip(*values, strict=True)]
-        print(f"{name:8} first token {medians[name][0] * 1000:7.1f} ms   decode {medians[name][1]:7.1f} tokens/s")
-    first, decode = (ours / theirs for ours, theirs in zip(medians["ours"], medians["mlx-lm"], strict=True))
-    print(f"ratio    first token {first:7.2f}      decode {decode:7.2f}")
+def ours(terminal: Endpoint, words: list[str]) -> float:
+    asks = [Ask(({"role": "user", "content": each},), TOKENS, session=each) for each in words]
+    answers = ask(terminal, *asks)
+    assert all(answer.output_tokens == TOKENS for answer in answers), "an answer ended early"
+    return window(answers)
+
+
+def show(rounds: list[dict[str, Any]]) -> None:
+    rounds = [each for each in rounds if each]
+    for count in map(str, STREAMS):
+        here, there = (median(each[count][name] for each in rounds) or 0.0 for name in ("ours", "bare"))
+        ratios = [each[count]["ours"] / each[count]["bare"] for each in rounds]
+        listed = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+        print(
+            f"{count} streams: ours {here:7.1f}, mlx-lm {there:7.1f} tokens/s,"
+            f" ratio {median(ratios) or 0:.3f} ({listed})"
+        )
 
 
 if __name__ == "__main__":
