@@ -61,7 +61,13 @@ class Engine:
         self._unused = trio.Event()
         self._state: State = "absent"
         self._backoff = Backoff()
+        self._revival = Backoff()
+        self._mourned: Process | None = None
+        """The last one whose death was seen while nobody asked for anything."""
         self._refused_until = float("-inf")
+        self._failure: tuple[float, LocalModel, Unavailable] | None = None
+        """The last load that failed: when it did, what, and why."""
+        self._closed = False
         self._token = trio.lowlevel.current_trio_token()
 
     @property
@@ -117,7 +123,13 @@ class Engine:
 
         Another model is replaced once nobody uses it: two never are in memory at once.
         """
+        arrived = trio.current_time()
         async with self._starting:
+            if self._closed:
+                raise Unavailable("claude-local is being stopped; it starts again by itself")
+            if self._failure and self._failure[0] >= arrived and self._failure[1] == model:
+                # A model that cannot be loaded is tried once for all who wait.
+                raise type(self._failure[2])(str(self._failure[2]), retry_after=5)
             if self._process is None or self._process.gone or self._process.model != model:
                 self.check_room(model)
                 while self._users:
@@ -154,12 +166,21 @@ class Engine:
             raise Unavailable(reason, retry_after=round(retry_after))
 
     async def bring_back(self) -> None:
-        """Load an evacuated model again if there is room by now."""
-        process = self._process
-        if process is not None and process.gone and process.epitaph:
-            with suppress(Unavailable):
-                async with self.use(process.model):
-                    pass
+        """Load the model of an engine that was given up, or that died, if there is room by now."""
+        process, now = self._process, time.monotonic()
+        if process is None or not process.gone:
+            return
+        if not process.epitaph:
+            if self._state != "ready":
+                return
+            if self._mourned is not process:
+                self._mourned = process
+                self._revival.push(now)
+            if now < self._revival.until:
+                return
+        with suppress(Unavailable):
+            async with self.use(process.model):
+                pass
 
     async def unload(self) -> None:
         """Give the memory back, unless somebody is using the model right now."""
@@ -168,7 +189,8 @@ class Engine:
                 await self._stop()
 
     async def kill(self) -> None:
-        """End the process at once, whoever uses it."""
+        """End the process at once, whoever uses it, and start no other."""
+        self._closed = True
         if self._process is not None:
             await self._process.kill()
         self._process, self._state = None, "absent"
@@ -182,8 +204,8 @@ class Engine:
             await process.load(self._nursery, self._memory.view.lines.critical, self._limit)
             self._state = "ready"
             log.info("engine %d has loaded %s in %.1f s", process.pid, model.name, trio.current_time() - began)
-        except Unavailable:
-            self._state = "failed"
+        except Unavailable as error:
+            self._state, self._failure = "failed", (trio.current_time(), model, error)
             raise
         except BaseException:
             self._state = "absent"

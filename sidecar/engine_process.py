@@ -15,7 +15,7 @@ from typing import Self
 
 import trio
 
-from sidecar.errors import InvalidRequest, Unavailable
+from sidecar.errors import Died, InvalidRequest, Unavailable
 from sidecar.frames import (
     Cancel,
     Count,
@@ -33,14 +33,18 @@ from sidecar.frames import (
 )
 from sidecar.library import LocalModel
 
-SILENCE_S = 10.0
+SILENCE_S = 4.5
 """Without a heartbeat for so long the process is hung: it beats every second from a thread of its own."""
+LOADING_S = 30.0
+"""The same while it loads: a large tokenizer lets no other thread run for seconds."""
 START_S = 120.0
 """The same before the first one: importing mlx and mlx-lm from a cold disk comes first."""
-STEP_S = 60.0
+STEP_S = 30.0
 """A single step of the model that takes longer never ends: the scheduler sizes steps to one second."""
-STUCK_S, SLOW_S = 3.0, 30.0
-"""Silence, and the length of a single step, from which on health calls the engine stuck: well before it is killed."""
+STUCK_S, SLOW_S = 3.0, 15.0
+"""Silence, and the length of a single step, from which on health calls the engine stuck: before it is killed."""
+TICK_S = 0.25
+"""Between two looks at the watch."""
 STOP_S = 2.0
 """How long the engine may take to exit when told to."""
 
@@ -115,9 +119,10 @@ class Process:
                         self._loaded, self.ready = True, ready
                     case Failed(message=message):
                         raise Unavailable(f"the model {model.name} cannot be loaded: {message}", retry_after=5)
+                    case _ if self.epitaph:
+                        raise Unavailable(self.epitaph, retry_after=5)
                     case _:
-                        reason = self.epitaph or f"the engine ended while it loaded {model.name}; its log says why"
-                        raise Unavailable(reason, retry_after=5)
+                        raise Died(f"the engine ended while it loaded {model.name}; its log says why", retry_after=5)
         finally:
             if not self._loaded:
                 await self.kill()
@@ -213,7 +218,7 @@ class Process:
         self._heard = trio.current_time()
         if isinstance(frame, Heartbeat):
             self.heartbeat = frame
-            self._patience = SILENCE_S
+            self._patience = SILENCE_S if self._loaded else LOADING_S
             return
         if isinstance(frame, Ready):
             self.heartbeat = None  # the last one measured the load
@@ -228,7 +233,10 @@ class Process:
     async def _watch(self) -> None:
         """Kill a process that hangs."""
         while not self.gone:
-            await trio.sleep(1.0)
+            looked = trio.current_time()
+            await trio.sleep(TICK_S)
+            if (late := trio.current_time() - looked - TICK_S) > TICK_S:
+                self._heard += late  # whatever held us up may have held it up as well
             stuck = self._loaded and self.heartbeat is not None and self.heartbeat.step_s > STEP_S
             if stuck or trio.current_time() - self._heard > self._patience:
                 log.error("the engine is stuck (%s): killing it", self.heartbeat)

@@ -103,5 +103,9 @@ class Unavailable(RequestError):
         self.retry_after = retry_after
 
 
+class Died(Unavailable):
+    """The engine ended without a word: it may have been this request's doing, or nobody's."""
+
+
 class Internal(RequestError):
     """Our bug."""

@@ -13,11 +13,12 @@ import msgspec
 import trio
 
 from sidecar import __version__
-from sidecar.answer import Answer, produce, refusal, unavailable
+from sidecar.answer import Answer
 from sidecar.anthropic import errors as api_errors
 from sidecar.anthropic import models
 from sidecar.anthropic import request as api
 from sidecar.anthropic.reply import Reply, sse
+from sidecar.attempt import Attempt, count, unavailable
 from sidecar.control import CONTROL, LEASE_PATH, PROTOCOL, STATUS_PATH, STOP_PATH, LeaseEvent, LeaseRequest
 from sidecar.download import ModelUnavailable
 from sidecar.engine_client import Engine
@@ -31,7 +32,7 @@ from sidecar.errors import (
     Unauthorized,
     Unavailable,
 )
-from sidecar.frames import Count, Counted, FromEngine, Generate
+from sidecar.frames import Count, FromEngine, Generate
 from sidecar.health import health, memory_in_full
 from sidecar.http import Connection, Disconnected, Request
 from sidecar.lease import Lease, Leases
@@ -263,12 +264,8 @@ class App:
         conversation = api.conversation(parsed)
         with self._use(lease):
             model = await self._library.get(_model_name(parsed.model, lease))
-            async with self._engine.use(model) as process:
-                match await process.count(Count(process.new_id(), conversation)):
-                    case Counted(tokens=tokens):
-                        await connection.respond_json({"input_tokens": tokens}, {"request-id": request_id})
-                    case failure:
-                        raise refusal(failure, model, process.epitaph)
+            tokens = await count(self._engine, model, Count(0, conversation))
+            await connection.respond_json({"input_tokens": tokens}, {"request-id": request_id})
 
     async def _messages(self, connection: Connection, request: Request, request_id: str) -> None:
         lease = self._authenticate(request)
@@ -302,7 +299,8 @@ class App:
     async def _answer(self, answer: Answer, name: str, todo: Generate, request_id: str) -> None:
         send, events = trio.open_memory_channel[FromEngine | RequestError](float("inf"))
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(produce, self._library, self._engine, name, todo, send, request_id)
+            attempt = Attempt(todo, request_id, answer.shows)
+            nursery.start_soon(attempt.produce, self._library, self._engine, name, send)
             try:
                 await answer.deliver(events)
             except RequestError as error:

@@ -12,6 +12,7 @@ import msgspec
 from sidecar.frames import (
     Finished,
     FromEngine,
+    Progress,
     Started,
     TextDelta,
     ThinkingDelta,
@@ -62,7 +63,8 @@ class Reply:
 
     def start(self, started: Started | None) -> dict[str, Any]:
         """The message_start event; without `started` (the prompt is not rendered yet) its input counts are 0 and
-        message_delta brings the true ones."""
+        message_delta brings the true ones. Whatever was fed before is forgotten."""
+        self._open, self._index, self._blank = None, -1, ""
         usage = _usage(started.prompt_tokens, started.cached_tokens, 0) if started else _usage(0, 0, 0)
         return {
             "type": "message_start",
@@ -77,6 +79,18 @@ class Reply:
                 "usage": usage,
             },
         }
+
+    def shows(self, event: FromEngine) -> bool:
+        """Whether an event adds to what the client sees, so that the answer cannot be begun anew."""
+        match event:
+            case Started() | Progress():
+                return False
+            case ThinkingDelta():
+                return self._thinking == "whole"
+            case ThinkingEnd():
+                return self._thinking != "never"
+            case _:
+                return True
 
     def feed(self, event: FromEngine) -> Iterator[dict[str, Any]]:
         """The API events that follow from one engine event."""

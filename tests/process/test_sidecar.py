@@ -250,8 +250,8 @@ def test_a_killed_engine_is_replaced_by_the_next_request(real: Sidecar) -> None:
     assert real.status()["engine"]["pid"] != engine
 
 
-@pytest.mark.parametrize(("deaths", "status"), [(1, 200), (2, 503)])
-def test_a_request_whose_engine_dies_is_answered_by_the_next_one_and_by_no_third(
+@pytest.mark.parametrize(("deaths", "status"), [(2, 200), (3, 503)])
+def test_a_request_whose_engine_dies_is_answered_by_another_but_not_by_a_fourth(
     real: Sidecar, deaths: int, status: int
 ) -> None:
     real.start()
@@ -271,8 +271,51 @@ def test_a_request_whose_engine_dies_is_answered_by_the_next_one_and_by_no_third
     answer = connection.getresponse()
     assert answer.status == status
     if status == 503:
-        assert answer.getheader("retry-after") in ("1", "5")  # the second may have died while it loaded
+        assert answer.getheader("retry-after") in ("1", "5")  # the last may have died while it loaded
         assert json.loads(answer.read())["error"]["type"] == "api_error"
+
+
+def test_an_engine_that_stands_still_is_replaced_and_what_it_had_not_begun_goes_on(real: Sidecar) -> None:
+    """A stopped process is as silent as one that hangs in a kernel."""
+    real.start()
+    real.lease().until("ready")
+    told = real.begin(max_tokens=7000, stream=True).getresponse()
+    while b"text_delta" not in told.readline():
+        pass
+    engine = psutil.Process(real.status()["engine"]["pid"])
+    engine.suspend()
+    untold, whole = real.begin(max_tokens=4, stream=True), real.begin(max_tokens=4)
+    answers = [connection.getresponse() for connection in (untold, whole)]
+    assert b"message_stop" in answers[0].read()
+    assert answers[1].status == 200 and json.loads(answers[1].read())["content"]
+    with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+        told.read()
+    assert not engine.is_running()
+    assert real.status()["engine"]["pid"] != engine.pid
+
+
+def test_a_dead_engine_comes_back_for_terminals_that_are_open(real: Sidecar) -> None:
+    real.start()
+    real.lease().until("ready")
+    engine = real.status()["engine"]["pid"]
+    os.kill(engine, signal.SIGKILL)
+    wait_until(lambda: real.status()["engine"]["state"] == "ready" and real.status()["engine"]["pid"] != engine, 60)
+
+
+def test_a_model_that_cannot_be_loaded_is_tried_once_for_all_who_wait(
+    real: Sidecar, tiny: Path, tmp_path: Path
+) -> None:
+    for file in tiny.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "config.json").write_text((tiny / "config.json").read_text().replace("phi3", "no_such_thing"))
+    real.model, log = str(tmp_path), tmp_path / "log"
+    real.start(log)
+    real.lease()
+    asked = [real.begin(max_tokens=4) for _ in range(5)]
+    answers = [connection.getresponse() for connection in asked]
+    assert [answer.status for answer in answers] == [503] * 5
+    assert all("no_such_thing" in json.loads(answer.read())["error"]["message"] for answer in answers)
+    assert log.read_text().count("cannot load") <= 3  # once for the lease, and for those who came while it failed
 
 
 def test_a_stream_that_cannot_go_on_is_not_ended_politely(real: Sidecar) -> None:

@@ -140,3 +140,16 @@ def test_an_event_is_two_lines_and_a_blank_one() -> None:
         {"type": "ping", "text": "é\n"},
         ["", ""],
     )
+
+
+def test_a_hidden_thought_leaves_nothing_that_another_answer_could_not_replace() -> None:
+    hidden, omitted = (Reply("m", "x", str, how) for how in ("never", "omitted"))
+    assert not hidden.shows(ThinkingDelta(1, "hm")) and not hidden.shows(ThinkingEnd(1, "s"))
+    assert not omitted.shows(ThinkingDelta(1, "hm")) and omitted.shows(ThinkingEnd(1, "s"))
+    assert Reply("m", "x", str).shows(ThinkingDelta(1, "hm")) and hidden.shows(TextDelta(1, "a"))
+
+
+def test_an_answer_that_starts_anew_forgets_what_it_was() -> None:
+    reply = Reply("m", "x", str)
+    first = [reply.start(None), *reply.feed(TextDelta(1, "a"))]
+    assert [reply.start(None), *reply.feed(TextDelta(1, "a"))] == first

@@ -1,0 +1,126 @@
+"""A request at the engine, asked again when that dies before the client has seen anything of its answer."""
+
+import logging
+from collections.abc import Callable
+
+import msgspec
+import trio
+
+from sidecar.download import EX_UNAVAILABLE, ModelUnavailable
+from sidecar.engine_client import Engine
+from sidecar.errors import Died, Internal, InvalidRequest, NotFound, PromptTooLong, RequestError, Unavailable
+from sidecar.frames import Count, Counted, Failed, Finished, FromEngine, Generate, Progress, Started
+from sidecar.http import FAILED
+from sidecar.library import Library, LocalModel
+
+REPEATS = 2
+"""How often a request is asked again: one that ends every engine must not go on for ever, nor take all others along."""
+
+Send = trio.MemorySendChannel[FromEngine | RequestError]
+
+log = logging.getLogger(__name__)
+
+
+class Attempt:
+    """One request on its way to an answer."""
+
+    def __init__(self, todo: Generate, request_id: str, shows: Callable[[FromEngine], bool]) -> None:
+        """`shows`: whether the client gets to see anything of an event as soon as it is sent."""
+        self._todo = todo
+        self._request_id = request_id
+        self._shows = shows
+        self._seen = False
+        self._first: float | None = None
+        """When the answer began."""
+
+    async def produce(self, library: Library, engine: Engine, name: str, send: Send) -> None:
+        """Have the model `name` answer, and send its events; whatever goes wrong is sent as a RequestError."""
+        began = trio.current_time()
+        with send:
+            try:
+                last = await self._ask(engine, await library.get(name), send)
+                _log(self._request_id, last, began, self._first or began)
+            except ModelUnavailable as error:
+                send.send_nowait(unavailable(error))
+            except RequestError as error:
+                send.send_nowait(error)
+            except Exception:  # an error here must become this request's answer, not the end of the process
+                log.exception("%s fails", self._request_id)
+                send.send_nowait(Internal(FAILED))
+
+    async def _ask(self, engine: Engine, model: LocalModel, send: Send) -> Finished:
+        """Raises the RequestError that the client is to be told."""
+        for repeat in range(REPEATS + 1):
+            try:
+                return await self._ask_once(engine, model, send)
+            except Died as error:
+                if self._seen or repeat == REPEATS:
+                    raise
+                # Until then nobody knows anything of an answer: another engine may as well give it.
+                log.warning("%s is asked again: %s", self._request_id, error)
+        raise AssertionError("unreachable")
+
+    async def _ask_once(self, engine: Engine, model: LocalModel, send: Send) -> Finished:
+        """Raises Died when the engine does."""
+        async with (
+            engine.use(model) as process,
+            process.generate(msgspec.structs.replace(self._todo, id=process.new_id())) as events,
+        ):
+            async for event in events:
+                if isinstance(event, Failed):
+                    raise refusal(event, model)
+                if not isinstance(event, Started | Progress):
+                    self._first = self._first or trio.current_time()
+                self._seen = self._seen or self._shows(event)
+                send.send_nowait(event)
+                if isinstance(event, Finished):
+                    return event
+        raise refusal(None, model, process.epitaph)
+
+
+async def count(engine: Engine, model: LocalModel, todo: Count) -> int:
+    """How many tokens the prompt has. Raises RequestError."""
+    async with engine.use(model) as process:
+        match await process.count(msgspec.structs.replace(todo, id=process.new_id())):
+            case Counted(tokens=tokens):
+                return tokens
+            case failure:
+                raise refusal(failure, model, process.epitaph)
+
+
+def refusal(failure: FromEngine | None, model: LocalModel, epitaph: str = "") -> RequestError:
+    """What the client is told when the engine fails a request, or (None) ends without a word: why, if it was us."""
+    match failure:
+        case Failed(kind="too_long", message=message):
+            tokens, limit = map(int, message.split())
+            return PromptTooLong(tokens, limit)
+        case Failed(kind="invalid", message=message):
+            return InvalidRequest(message)
+        case Failed(kind="overloaded", message=message):
+            return Unavailable(message, retry_after=10)
+        case Failed(message=message):
+            return Internal(message)
+        case _ if epitaph:
+            return Unavailable(f"{epitaph}; it comes back by itself when there is room", retry_after=10)
+        case _:
+            return Died(f"the engine stopped while it answered with {model.name}; it starts again by itself")
+
+
+def unavailable(error: ModelUnavailable) -> RequestError:
+    """A model that cannot be had at all is the request's fault; one that cannot be had now is not."""
+    if error.exit_code == EX_UNAVAILABLE:
+        return Unavailable(str(error), retry_after=30)
+    return NotFound(f"model: {error}")
+
+
+def _log(request_id: str, finished: Finished, began: float, first: float) -> None:
+    log.info(
+        "%s %s: %d prompt tokens, %d of them cached, first token after %.2f s, then %d tokens in %.2f s",
+        request_id,
+        finished.reason,
+        finished.prompt_tokens,
+        finished.cached_tokens,
+        first - began,
+        finished.output_tokens,
+        trio.current_time() - first,
+    )
