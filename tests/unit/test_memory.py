@@ -3,6 +3,8 @@
 import logging
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sidecar.engine_client import Backoff
 from sidecar.guard import GB, Level, Lines, Sample
@@ -82,6 +84,17 @@ def test_a_failing_probe_is_logged_once_and_changes_nothing(caplog: pytest.LogCa
 def test_a_probe_that_never_worked_refuses_nobody() -> None:
     stage = Stage(*[OSError("no /proc")] * 50).run()  # type: ignore[arg-type]
     assert stage.memory.view.accepting and not stage.shed_bytes and not stage.evacuated
+
+
+@given(st.lists(st.one_of(st.floats(1.0, 9.0), st.just(OSError("no /proc")), st.just(ValueError("odd"))), max_size=60))
+def test_however_often_the_probe_fails_nobody_is_refused_or_ended_for_it(looks: list[float | Exception]) -> None:
+    """None of the looks that succeed is below the Critical line."""
+    memory = Stage()
+    for now, each in enumerate(looks):
+        memory.available = [each]
+        memory.memory.look(float(now))
+        memory.memory.act(float(now), memory.shed, memory.evacuate)
+        assert memory.memory.view.refusal() is None and not memory.evacuated
 
 
 def view(level: Level, available: float, **more: object) -> View:
