@@ -140,7 +140,9 @@ def _sidecar(table: dict[str, Any]) -> str:
 
 def _model(model: dict[str, Any]) -> str:
     text = f"{model.get('name') or 'none yet'}, {model.get('state', '?')}"
-    return text + (f", context {model['context_window']:,} tokens" if model.get("context_window") else "")
+    text += f", context {model['context_window']:,} tokens" if model.get("context_window") else ""
+    text += f", KV caches in {model['kv_bits']} bits" if model.get("kv_bits", 16) not in (16, None) else ""
+    return text + (f", one stream at a time ({model['one_by_one']})" if model.get("one_by_one") else "")
 
 
 def _memory(memory: dict[str, Any]) -> list[str]:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 NEVER = float("inf")
 LOG_LEVELS = ("debug", "info", "warning", "error")
+KV_BITS = ("auto", "16", "8", "4")
 
 
 class ConfigError(Exception):
@@ -31,6 +32,8 @@ class Config(NamedTuple):
     """Upper limit of the context window in tokens; 0 = what the model and the memory allow."""
     cache_gb: float = 0.0
     """Memory for cached prefixes in GB; 0 = a quarter of what is free once the model is loaded."""
+    kv_bits: str = "auto"
+    """auto | 16 | 8 | 4: bits for each number of a KV cache; auto = fewer where 16 would leave too short a window."""
     memory_caution_gb: float = 2.0
     """Free memory below which what is only kept for speed is given back."""
     memory_critical_gb: float = 1.0
@@ -75,6 +78,8 @@ def load(environment: Mapping[str, str] = os.environ) -> Config:
             values[name] = _parse(f"{path}: {name}", table[name], default)
     if str(values.get("log_level", "info")).lower() not in LOG_LEVELS:
         raise ConfigError(f"log_level: {values['log_level']!r} is none of {', '.join(LOG_LEVELS)}.")
+    if str(values.get("kv_bits", "auto")) not in KV_BITS:
+        raise ConfigError(f"kv_bits: {values['kv_bits']!r} is none of {', '.join(KV_BITS)}.")
     config = Config(**values)  # type: ignore[arg-type]  # _parse gives each field the type of its default
     if not NEVER > config.memory_caution_gb >= config.memory_critical_gb >= config.memory_emergency_gb:
         raise ConfigError("memory_caution_gb, memory_critical_gb and memory_emergency_gb must fall in this order.")

@@ -85,7 +85,9 @@ class Library:
                     if not lock.statistics().tasks_waiting:
                         del self._locks[name]  # names that are no model's must not pile up
                 caution = self._config.memory_caution_gb * GB
-                fits = limits(files, self._free(), caution, self._config.context, self._config.cache_gb, 16)
+                config = self._config
+                bits = None if config.kv_bits == "auto" else int(config.kv_bits)
+                fits = limits(files, self._free(), caution, config.context, config.cache_gb, bits)
                 self._models[name] = LocalModel(name, files, fits)
             return self._models[name]
 

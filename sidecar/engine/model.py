@@ -5,14 +5,14 @@ import logging
 import os
 import time
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import mlx_lm
 from llguidance.hf import from_tokenizer
-from mlx_lm.models.cache import make_prompt_cache
+from mlx_lm.models.cache import KVCache, QuantizedKVCache, make_prompt_cache
 from mlx_lm.sample_utils import make_sampler
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 from msgspec.structs import astuple
@@ -20,11 +20,14 @@ from msgspec.structs import astuple
 from sidecar.engine.grammar import Grammars
 from sidecar.engine.prompt import PromptBuilder
 from sidecar.engine.row import Cache
+from sidecar.engine.selfcheck import batching_fault
 from sidecar.fit import Costs, Passes, transient_limit
 from sidecar.frames import Sampling
 
 POOL_LIMIT = 1 << 30
 """Most bytes that MLX may keep in its pool of freed buffers; its own default on Metal is nearly all memory."""
+KV_GROUPS = (64, 32)
+"""Sizes of the groups in which mlx quantises: the larger, the less their scales take."""
 POOL_SHARE = 16
 """Part of the memory (one in so many) that it may keep where that is less."""
 
@@ -47,34 +50,70 @@ class Model:
     """Prompt tokens read in a second, to begin with."""
     defaults: Sampling
     """Used where a request names no value of its own."""
+    kv: "KvFormat"
+    one_by_one: str
+    """Why streams must not be decoded as one batch; empty = they may."""
+    pass_tokens: float
+    """What a decode pass costs beside its rows: as much as attending to so many tokens."""
 
     def new_cache(self) -> Cache:
-        cache: Cache = make_prompt_cache(self.weights)
-        return cache
+        return self.kv.new_cache(self.weights)
 
     def sampler(self, sampling: Sampling) -> Any:
-        """Equal settings give the same object: mlx-lm then samples the whole batch in one call."""
+        """Equal settings give the same object: a batch is then sampled in one call."""
         temperature, top_p, top_k = (
             given if given is not None else default
             for given, default in zip(astuple(sampling), astuple(self.defaults), strict=True)
         )
-        # top_k at or above the vocabulary's size raises inside mlx-lm's batch.
+        # top_k at or above the vocabulary's size raises inside mlx-lm, in the middle of a batch.
         return _sampler(temperature, top_p, top_k if top_k < self.vocabulary else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class KvFormat:
+    """How keys and values are kept."""
+
+    bits: int = 16
+    """For each number; 16 = as the model computes them."""
+    group: int = 64
+    """Numbers that share a scale."""
+
+    def new_cache(self, weights: Any) -> Cache:
+        """Quantised from the first token on: to convert it later would take both at once."""
+        cache: Cache = make_prompt_cache(weights)
+        if self.bits == 16:
+            return cache
+        return [QuantizedKVCache(self.group, self.bits) for _ in cache]
+
+
+def kv_format(weights: Any, bits: int) -> KvFormat:
+    """The format with so many bits where this model's caches can be quantised, else the plain one."""
+    if bits == 16:
+        return KvFormat()
+    cache = make_prompt_cache(weights)
+    if all(type(layer) is KVCache for layer in cache):
+        mx.eval(weights(mx.zeros((1, 1), dtype=mx.int32), cache=cache))
+        sizes = {array.shape[-1] for layer in cache for array in (layer.keys, layer.values)}
+        if group := next((group for group in KV_GROUPS if all(size % group == 0 for size in sizes)), 0):
+            return KvFormat(bits, group)
+    log.warning("this model's KV caches cannot be quantised: they take 16 bits for each number, not %d", bits)
+    return KvFormat()
 
 
 _sampler = lru_cache(maxsize=64)(lambda temperature, top_p, top_k: make_sampler(temperature, top_p=top_p, top_k=top_k))
 
 
-def load(path: Path, memory: int) -> Model:
+def load(path: Path, memory: int, kv_bits: int = 16) -> Model:
     """Load from a directory on disk; raises what mlx-lm raises for files that are missing or broken.
 
-    `memory`: the most bytes that there could be on this machine.
+    `memory`: the most bytes that there could be on this machine; `kv_bits`: what its caches should be quantised to.
     """
     mx.set_cache_limit(min(POOL_LIMIT, memory // POOL_SHARE))
     mx.random.seed(int.from_bytes(os.urandom(4)))
     weights, tokenizer = mlx_lm.load(str(path))
     mx.eval(weights.parameters())
-    vocabulary, costs, pace = measure(weights)
+    kv = kv_format(weights, kv_bits)
+    vocabulary, costs, pace = measure(weights, kv)
     log.info("costs: %s", costs)
     prompts = PromptBuilder(tokenizer)
     try:
@@ -83,7 +122,25 @@ def load(path: Path, memory: int) -> Model:
     except ValueError as error:
         log.warning("tools will be refused, since llguidance cannot read this tokenizer: %s", error)
         grammars = None
-    return Model(weights, tokenizer, prompts, grammars, vocabulary, costs, pace, recommended_sampling(path))
+    if kv.bits < 16:
+        one_by_one = "quantised KV caches cannot be batched"
+        log.info("KV caches take %d bits for each number, in groups of %d: streams take turns", kv.bits, kv.group)
+    elif one_by_one := batching_fault(weights, partial(kv.new_cache, weights), vocabulary):
+        log.warning("streams are decoded one by one: %s", one_by_one)
+    mx.clear_cache()
+    return Model(
+        weights,
+        tokenizer,
+        prompts,
+        grammars,
+        vocabulary,
+        costs,
+        pace,
+        recommended_sampling(path),
+        kv,
+        one_by_one,
+        mx.get_active_memory() / max(1, costs.per_token or costs.row(1)),
+    )
 
 
 def recommended_sampling(path: Path) -> Sampling:
@@ -100,13 +157,13 @@ def recommended_sampling(path: Path) -> Sampling:
     return Sampling(*(config.get(key, plain) for key, plain in (("temperature", 1.0), ("top_p", 1.0), ("top_k", 0))))
 
 
-def measure(weights: Any) -> tuple[int, Costs, float]:
+def measure(weights: Any, kv: KvFormat = KvFormat()) -> tuple[int, Costs, float]:
     """Run a few hundred tokens through: the logits' width, what a request takes, and tokens read in a second.
 
     Sturdier than reading configurations, whose keys differ from model to model.
     """
     held = mx.get_active_memory()
-    cache = make_prompt_cache(weights)
+    cache = kv.new_cache(weights)
     read, pace, taken, passes = 0, 0.0, list[tuple[int, int]](), Passes()
     for tokens in (128, 384, 1024):
         if tokens == 1024 and (pace < 2 * tokens or passes.bytes(tokens, read + tokens) > transient_limit(held)):
@@ -124,7 +181,10 @@ def measure(weights: Any) -> tuple[int, Costs, float]:
     layers = [each for layer in cache for each in getattr(layer, "caches", [layer])]
     per_token, whole, fixed, rolling = 0, 0, 0, dict[int, int]()
     for layer in layers:
-        if not isinstance(keys := getattr(layer, "keys", None), mx.array):
+        keys: Any = getattr(layer, "keys", None)
+        if isinstance(layer, QuantizedKVCache):
+            keys = keys[0]
+        if not isinstance(keys, mx.array):
             fixed += layer.nbytes  # a recurrent layer's state
         elif window := getattr(layer, "max_size", None) or getattr(layer, "chunk_size", None):
             rolling[window] = rolling.get(window, 0) + layer.nbytes // keys.shape[2]

@@ -1,19 +1,19 @@
 """Who runs next: prompts are read one slice at a time beside the running streams, which are decoded as one batch.
 
-`Scheduler.step` decides with `plan`, a pure function, then acts. mlx-lm's batch generator decodes; reading prompts is
-our own loop, since its chunks would freeze every stream for seconds.
+`Scheduler.step` decides with `plan`, a pure function, then acts. Reading prompts is our own loop, since mlx-lm's chunks
+would freeze every stream for seconds.
 """
 
 import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import mlx.core as mx
 from mlx_lm.generate import generation_stream
 
-from sidecar.engine.decoder import MAX_ROWS, BatchDecoder
+from sidecar.engine.decoder import MAX_ROWS, Decoder
 from sidecar.engine.model import Model
 from sidecar.engine.plan import Pace, plan
 from sidecar.engine.prefix import PrefixCache
@@ -48,7 +48,8 @@ class Scheduler:
     model: Model
     context_window: int
     prefixes: PrefixCache
-    send: Callable[[Frame], None]
+    send: Callable[..., None]
+    """Takes any number of frames; one call is one write."""
     room: Callable[[], Room]
     waiting: list[Stream] = field(default_factory=list)
     reading: list[Stream] = field(default_factory=list)
@@ -65,7 +66,8 @@ class Scheduler:
         """Bytes that the engine was expected to hold at most, when a request was last let in."""
         self.peak = 0
         """The most that it held before the present pass: each pass is measured by itself."""
-        self.decoding = BatchDecoder(self.model)
+        self.decoding = Decoder(self.model)
+        self._said: list[Frame] = []
 
     @property
     def idle(self) -> bool:
@@ -213,30 +215,44 @@ class Scheduler:
             self.prefixes.add(prefix, cache, stream.priority)
         if stream.max_tokens == 0:
             self._finish(stream, "length")
+            self._flush()
         else:
             self.decoding.insert(stream, cache if prefix else None)
         stream.cache = None
 
     def _decode(self) -> None:
-        for stream, token, end, cache in self.decoding.step():
-            stream.tokens.append(token)
-            self.output_tokens += 1
-            stream.thinking_tokens += stream.parser.thinking
-            if end != "stop":
-                stream.detokenizer.add_token(token)
-                self._emit(stream.parser.feed(stream.detokenizer.last_segment))
+        for stream, tokens, end, cache in self.decoding.step():
+            held = [*stream.tokens, *tokens] if end else []
+            for token in tokens:
+                stream.tokens.append(token)
+                self.output_tokens += 1
+                stream.thinking_tokens += stream.parser.thinking
+                if end != "stop":
+                    stream.detokenizer.add_token(token)
+                    self._said += stream.parser.feed(stream.detokenizer.last_segment)
+                if stream.parser.stopped is not None:
+                    break
             if end:
                 self._complete(stream, end == "stop")
+                self._flush()
                 assert cache is not None
-                self.prefixes.add(stream.tokens, cache, stream.priority, last=True)
+                self.prefixes.add(held, cache, stream.priority, last=True)
             elif stream.parser.stopped is not None:
-                self._retire(stream)
                 self._finish(stream, "stop")
+                self._flush()
+                self._retire(stream)
+        self._flush()
+
+    def _flush(self) -> None:
+        """One write for what all streams say in a step: each is a system call here and a wake-up there."""
+        if self._said:
+            self.send(*self._said)
+            self._said.clear()
 
     def _complete(self, stream: Stream, ended: bool) -> None:
         stream.detokenizer.finalize()
-        self._emit(stream.parser.feed(stream.detokenizer.last_segment))
-        self._emit(stream.parser.finish())
+        self._said += stream.parser.feed(stream.detokenizer.last_segment)
+        self._said += stream.parser.finish()
         if stream.parser.stopped is not None:
             self._finish(stream, "stop")
             return
@@ -249,12 +265,12 @@ class Scheduler:
             self._finish(stream, "window" if stream.limited_by_window else "length")
 
     def _retire(self, stream: Stream) -> None:
-        """Take a stream out of the batch before its end; its cache is kept."""
+        """Take a stream out before its end; its cache is kept."""
         self.prefixes.add(*self.decoding.remove(stream), stream.priority, last=True)
 
     def _finish(self, stream: Stream, reason: Literal["end", "length", "stop", "window", "tool"]) -> None:
         self._ended += 1
-        self.send(
+        self._said.append(
             Finished(
                 stream.id,
                 reason,
@@ -265,7 +281,3 @@ class Scheduler:
                 stream.parser.stopped,
             )
         )
-
-    def _emit(self, events: list[Any]) -> None:
-        for event in events:
-            self.send(event)

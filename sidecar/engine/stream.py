@@ -8,7 +8,7 @@ from mlx_lm.tokenizer_utils import TokenizerWrapper
 from sidecar.engine.grammar import Shape
 from sidecar.engine.model import Model
 from sidecar.engine.parser import AnswerParser
-from sidecar.engine.processors import GrammarProcessor, Recorder, ThinkingBudget
+from sidecar.engine.processors import GrammarProcessor, ThinkingBudget
 from sidecar.engine.prompt import Prompt
 from sidecar.engine.row import Cache
 from sidecar.fit import CHUNK, REPLY, STEP, Costs, Demand
@@ -52,7 +52,7 @@ class Stream:
 
     @property
     def unread(self) -> int:
-        # The last token is not read: the batch generator runs it for the first logits.
+        # The last token is not read: the decoder runs it for the first logits.
         return self.prompt_length - 1 - self.read
 
     @property
@@ -87,17 +87,14 @@ def prepare(model: Model, request: Generate, window: int) -> Stream:
         raise TooLong(f"{length} {window - 1}")
     room, thought_open = window - length, _opens_thought(model.tokenizer, prompt.opening)
     calls = model.prompts.calls if request.conversation.tools else None
-    sampler = Recorder(model.sampler(request.sampling))
-    processors = _processors(model, request, thought_open, room, sampler)
     return Stream(
         id=request.id,
         prompt=prompt,
         tokens=list(prompt.tokens),
         max_tokens=min(request.max_tokens, room),
         limited_by_window=room < request.max_tokens,
-        # Rows that share a sampler are sampled in one call, so nobody gets one of its own without need.
-        sampler=sampler if processors else model.sampler(request.sampling),
-        processors=processors,
+        sampler=model.sampler(request.sampling),
+        processors=_processors(model, request, thought_open, room),
         parser=AnswerParser(request.id, model.tokenizer, calls, request.stop, thought_open),
         detokenizer=_detokenizer(model.tokenizer, request, prompt),
         priority=request.priority,
@@ -117,7 +114,7 @@ def _detokenizer(tokenizer: TokenizerWrapper, request: Generate, prompt: Prompt)
     return detokenizer
 
 
-def _processors(model: Model, request: Generate, thought_open: bool, room: int, recorder: Recorder) -> list[Any]:
+def _processors(model: Model, request: Generate, thought_open: bool, room: int) -> list[Any]:
     """Raises ValueError for what cannot be enforced."""
     conversation, tokenizer = request.conversation, model.tokenizer
     processors: list[Any] = []
@@ -133,10 +130,10 @@ def _processors(model: Model, request: Generate, thought_open: bool, room: int, 
         if model.grammars is None:
             raise ValueError("tools: this model's tokenizer is of a kind for which calls cannot be kept valid")
         matcher = model.grammars.matcher(shape)
-        processors.append(GrammarProcessor(matcher, model.vocabulary, min(tokenizer.eos_token_ids), recorder))
+        processors.append(GrammarProcessor(matcher, model.vocabulary, min(tokenizer.eos_token_ids)))
     if request.thinking_budget and tokenizer.has_thinking and len(tokenizer.think_end_tokens) == 1:
         start, [end] = tokenizer.think_start_tokens[0], tokenizer.think_end_tokens
         # Where the window leaves less than was asked for, half of it is still the answer's.
         budget = min(request.thinking_budget, room // 2 if room < request.max_tokens else request.thinking_budget)
-        processors.append(ThinkingBudget(budget, start, end, thought_open, recorder))
+        processors.append(ThinkingBudget(budget, start, end, thought_open))
     return processors

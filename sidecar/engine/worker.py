@@ -96,14 +96,14 @@ class Worker:
     def _load(self, load: Load) -> None:
         probe = Probe(load.limit_bytes, ours=lambda: (os.getpid(), os.getppid()))
         try:
-            model = models.load(Path(load.path), probe().total)
+            model = models.load(Path(load.path), probe().total, load.kv_bits)
         except Exception as error:  # mlx-lm raises anything for a broken directory
             log.exception("cannot load %s", load.path)
             self._send(Failed(0, "invalid", f"{type(error).__name__}: {error}"))
             return
         prefixes, room = PrefixCache(load.cache_bytes, model.new_cache), partial(look, probe, load.reserve_bytes)
         self._scheduler = Scheduler(model, load.context, prefixes, self._send, room)
-        self._send(Ready(load.name, load.context, model.costs.per_token))
+        self._send(Ready(load.name, load.context, model.costs.per_token, model.kv.bits, model.one_by_one))
 
     def _timed(self, act: Callable[[], None]) -> None:
         self._step_began = time.monotonic()
@@ -140,10 +140,11 @@ class Worker:
             )
             time.sleep(1.0)
 
-    def _send(self, frame: Frame) -> None:
+    def _send(self, *frames: Frame) -> None:
+        data = b"".join(map(encode, frames))
         with self._sending:
             try:
-                self._connection.sendall(encode(frame))
+                self._connection.sendall(data)
             except OSError:
                 os._exit(0)
 

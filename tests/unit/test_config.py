@@ -38,6 +38,7 @@ def test_switches_take_the_usual_words(tmp_path: Path, raw: str, value: bool) ->
         (None, {"CLAUDE_LOCAL_UNLOAD": "-1"}, "CLAUDE_LOCAL_UNLOAD"),
         (None, {"CLAUDE_LOCAL_CONTEXT": "1.5"}, "whole number"),
         (None, {"CLAUDE_LOCAL_LOG_LEVEL": "verbose"}, "none of debug"),
+        (None, {"CLAUDE_LOCAL_KV_BITS": "6"}, "none of auto, 16, 8, 4"),
         (None, {"CLAUDE_LOCAL_NO_INSTALL": "perhaps"}, "neither true nor false"),
         (None, {"CLAUDE_LOCAL_MEMORY_CRITICAL_GB": "3"}, "must fall in this order"),
         (None, {"CLAUDE_LOCAL_MEMORY_CAUTION_GB": "never"}, "must fall in this order"),
