@@ -199,40 +199,53 @@ class Door:
                     await self._accept(nursery)
 
     async def _accept(self, connections: trio.Nursery) -> None:
-        """Accept until a name of ours is gone from the file system, then see to it that it is there again."""
+        """Accept until the socket's name is gone from the file system, then publish it again."""
         self._listener.setblocking(False)
         stream_listener = trio.SocketListener(trio.socket.from_stdlib_socket(self._listener))
         async with trio.open_nursery() as nursery:
 
             async def check() -> None:
-                while self._is_published() and is_held(self._directory, self._life):  # noqa: ASYNC110  # no event of ours
+                # As long as both names are there, or the lock's can be had again, nobody is disturbed.
+                while self._holds_lock() and self._is_published():  # noqa: ASYNC110  # no event of ours
                     await trio.sleep(NAMES_CHECK_S)
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(check)
             await trio.serve_listeners(self._serve, [stream_listener], handler_nursery=connections)
-        if not self._hold():
-            self._identity = -1  # whatever gets that number now is not ours to remove
+        if not self._publish_again():
             # Another sidecar has begun under this name: two must not fight over the socket, nor hold two models.
             log.warning("the run directory was taken away: leaving")
+            self._identity = -1  # whatever gets that number now is not ours to remove
             self._app.leave()
             await trio.sleep_forever()
-        log.warning("the socket's name or the lock's was gone: they are there again")
 
-    def _hold(self) -> bool:
-        """Lock and socket under their names again; False when another has them, or there is no place for them."""
+    def _publish_again(self) -> bool:
         try:
-            if not is_held(self._directory, self._life):
-                control.run_directory(str(self._directory.path))
-                if (lock := try_life_lock(self._directory)) is None:
-                    return False
-                os.close(self._life)
-                self._life = lock
+            if not self._holds_lock():
+                return False
             self._listener = publish(self._directory)
+            self._identity = self._directory.socket.stat().st_ino
+        except OSError as error:
+            log.warning("%s", error)
+            return False
+        log.warning("the socket's name was gone: it is published again")
+        return True
+
+    def _holds_lock(self) -> bool:
+        """Whether the life lock is ours under its name; where the name was gone, it is made again if nobody has it."""
+        if is_held(self._directory, self._life):
+            return True
+        try:
+            control.run_directory(str(self._directory.path))
+            lock = try_life_lock(self._directory)
         except (OSError, control.RunDirectoryError) as error:
             log.warning("%s", error)
             return False
-        self._identity = self._directory.socket.stat().st_ino
+        if lock is None:
+            return False
+        log.warning("the life lock's name was gone: it is there again")
+        os.close(self._life)
+        self._life = lock
         return True
 
     async def _serve(self, stream: trio.SocketStream) -> None:

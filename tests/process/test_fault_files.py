@@ -23,17 +23,17 @@ HEALED_S = 30.0
 
 @pytest.fixture
 def light(tmp_path: Path) -> Iterator[RealPlace]:
-    place = RealPlace(tmp_path, light=True)
+    place = RealPlace(tmp_path, light=True, grace=0.5)
     yield place
     place.clean()
 
 
-@pytest.mark.parametrize("names", [["life.lock"], ["life.lock", "spawn.lock", "socket"]], ids=["lock", "all"])
-def test_a_sidecar_whose_files_are_removed_puts_them_back(light: RealPlace, names: list[str]) -> None:
+def test_a_sidecar_whose_locks_are_removed_puts_its_own_back(light: RealPlace) -> None:
+    """Nobody would notice for long: its socket is there. But once it leaves, the next would not wait for its end."""
     session = Session(light)
     directory, (sidecar,) = control.RunDirectory(light.run), light.sidecars()
-    for name in names:
-        (light.run / name).unlink()
+    for lock in (directory.life_lock, directory.spawn_lock):
+        lock.unlink()
     wait_until(lambda: attach.holder(directory) == sidecar and directory.socket.exists(), HEALED_S)
     persistent_ask(session)
     other = Session(light)
@@ -118,11 +118,8 @@ def one_line(result: subprocess.CompletedProcess[str]) -> bool:
         ({"CLAUDE_LOCAL_RUN_DIR": "/proc/nowhere/run"}, 73),
         ({"CLAUDE_LOCAL_RUN_DIR": "/etc/passwd"}, 73),
         ({"HOME": "not/absolute"}, 78),
-        ({"HOME": None}, 0),
-        ({"HOME": "/proc/nowhere"}, 0),
-        ({"TMPDIR": None}, 0),
-        ({"TMPDIR": "/nowhere"}, 0),
-        ({"CLAUDE_LOCAL_LOG_DIR": "/proc/nowhere/logs"}, 0),
+        ({"HOME": None, "TMPDIR": None}, 0),
+        ({"HOME": "/proc/nowhere", "TMPDIR": "/nowhere", "CLAUDE_LOCAL_LOG_DIR": "/proc/nowhere/logs"}, 0),
     ],
     ids=str,
 )
@@ -153,7 +150,7 @@ def test_a_disk_that_takes_nothing_is_one_clear_line(light: RealPlace, options: 
     command = [*namespace, "sh", "-c", script, "sh", *light.shim, "true"]
     result = subprocess.run(command, env=light.environment, capture_output=True, text=True, timeout=60)
     light.run.chmod(0o700)
-    assert (result.returncode == 0) == runs
+    assert (result.returncode == 0) == runs, result.stderr
     assert result.stderr == "" if runs else one_line(result)
 
 
@@ -165,7 +162,7 @@ def test_full_logs_are_no_reason_not_to_serve(light: RealPlace) -> None:
     assert light.call("sh", "-c", "exit 3").returncode == 3
 
 
-@pytest.mark.parametrize("number", [5, 8, 12, 18])
+@pytest.mark.parametrize("number", [5, 10, 18])
 def test_too_few_descriptors_are_one_clear_line(light: RealPlace, number: int) -> None:
     limits = (number, number)
     result = light.call("true", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, limits))

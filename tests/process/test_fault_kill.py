@@ -32,14 +32,14 @@ def chance() -> random.Random:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[RealPlace]:
-    place = RealPlace(tmp_path)
+    place = RealPlace(tmp_path, grace=0.5)
     yield place
     place.clean()
 
 
 @pytest.fixture
 def light(tmp_path: Path) -> Iterator[RealPlace]:
-    place = RealPlace(tmp_path, light=True)
+    place = RealPlace(tmp_path, light=True, grace=0.5)
     yield place
     place.clean()
 

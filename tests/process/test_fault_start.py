@@ -21,7 +21,7 @@ from tests.process.real_place import RealPlace
 
 Figure = Callable[[str], None]
 
-CROWD, ROUNDS = (200, 20) if FULL else (25, 1)
+CROWD, ROUNDS = (200, 20) if FULL else (15, 1)
 ATTACHES, RACERS = (20_000, 20) if FULL else (64, 8)
 GRACE_S = 0.003
 ABOUT, APART = (0.7, 1.8), 0.2
