@@ -15,6 +15,7 @@ import pytest
 
 from sidecar import frames
 from sidecar.frames import Conversation, Failed, Finished, Message, Progress, Started, Text, TextDelta, Tool
+from tests.models import make_tiny
 
 DEMO = Path(__file__).parents[2] / "sidecar" / "engine" / "demo"
 WINDOW = 6000
@@ -23,7 +24,7 @@ WINDOW = 6000
 class EngineProcess:
     """The worker, spoken to as the sidecar does."""
 
-    def __init__(self, model: Path, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, model: Path, environment: dict[str, str] | None = None, kv_bits: int = 16) -> None:
         self._socket, theirs = socket.socketpair()
         self._socket.settimeout(120)
         command = [sys.executable, "-I", "-m", "sidecar.engine.worker", str(theirs.fileno())]
@@ -34,7 +35,7 @@ class EngineProcess:
         self._decoder = frames.Decoder(frames.FromEngine)
         self._pending: list[Any] = []
         self._last_id = 0
-        self.send(frames.Load(str(model), model.name, WINDOW, 1 << 28))
+        self.send(frames.Load(str(model), model.name, WINDOW, 1 << 28, kv_bits=kv_bits))
         self.first = self.receive()
 
     def send(self, frame: frames.Frame) -> None:
@@ -85,8 +86,8 @@ class EngineProcess:
 
 
 @contextlib.contextmanager
-def running(model: Path) -> Iterator[EngineProcess]:
-    engine = EngineProcess(model)
+def running(model: Path, kv_bits: int = 16) -> Iterator[EngineProcess]:
+    engine = EngineProcess(model, kv_bits=kv_bits)
     try:
         yield engine
     finally:
@@ -169,6 +170,17 @@ def test_a_cached_prefix_gives_the_same_answer_as_a_fresh_one(engine: EngineProc
     fresh = engine.ask(said("hello", system=system))
     assert only(Started, cached).cached_tokens > 300 and only(Started, fresh).cached_tokens == 0
     assert text(cached) == text(fresh)
+
+
+def test_quantised_caches_are_reused_and_their_streams_take_turns(tmp_path: Path) -> None:
+    model, system = make_tiny(tmp_path, hidden_size=128), long_text(300)
+    with running(model, kv_bits=8) as engine:
+        assert (engine.first.kv_bits, bool(engine.first.one_by_one)) == (8, True)
+        fresh = [engine.ask(said(words, system=system)) for words in ("hello", "what is this")]
+        requests = [engine.submit(said(words, system=system)) for words in ("hello", "what is this")]
+        again = engine.answers(*requests)
+    assert [text(events) for events in again.values()] == [text(events) for events in fresh]
+    assert all(only(Started, events).cached_tokens > 300 for events in again.values())
 
 
 def test_what_a_cancelled_request_had_read_is_kept(engine: EngineProcess) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shim import claude, command, install, progress, spawn, variables, words
+from shim import claude, client, command, install, progress, spawn, variables, words
 from shim.failure import Failure
 
 
@@ -213,3 +213,11 @@ def test_the_end_of_npms_log_is_its_reason_not_its_hint() -> None:
     said = "npm error code ENOTFOUND\nnpm error network x\n\nnpm error A complete log of this run can be found in: y\n"
     assert install.last_lines(said) == "npm error code ENOTFOUND\nnpm error network x"
     assert install.last_lines("") == "(it said nothing)"
+
+
+def test_status_says_how_caches_are_kept_and_why_streams_take_turns() -> None:
+    known = {"name": "phi-3-mini", "state": "ready", "context_window": 25_000}
+    shown = client.describe({"model": {**known, "kv_bits": 8, "one_by_one": "quantised KV caches cannot be batched"}})
+    assert "context 25,000 tokens, KV caches in 8 bits, one stream at a time (quantised KV caches" in shown
+    for plain in ({}, {"kv_bits": 16, "one_by_one": ""}, {"kv_bits": None, "one_by_one": None}):
+        assert client.describe({"model": {**known, **plain}}).splitlines()[1].endswith("context 25,000 tokens")
