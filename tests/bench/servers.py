@@ -188,6 +188,7 @@ class Peer:
 @contextlib.contextmanager
 def started(name: str, model: Path, peers: Path | None, **variables: str) -> Iterator[Ours | Peer]:
     """A server by its name, in a home that is gone afterwards. It is not started yet."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # a time limit must not leave servers behind
     home = Path(tempfile.mkdtemp(prefix="cl-bench-", dir="/tmp"))
     server: Ours | Peer
     if name == "ours":
