@@ -42,6 +42,13 @@ def test_a_sidecar_whose_locks_are_removed_puts_its_own_back(light: RealPlace) -
     light.finish()
 
 
+def test_what_one_left_that_was_killed_while_it_published_is_cleared_away(light: RealPlace) -> None:
+    with socket.socket(socket.AF_UNIX) as half_open:
+        half_open.bind(str(light.run / "socket.4711"))
+    assert light.call("true").returncode == 0
+    light.finish()
+
+
 def unsafe(place: RealPlace, how: str) -> Path:
     if how == "symlinked":
         link = place.run.with_name(place.run.name + "-link")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from sidecar import config
 from sidecar.config import NEVER, Config, ConfigError, load
 
 
@@ -48,3 +49,9 @@ def test_switches_take_the_usual_words(tmp_path: Path, raw: str, value: bool) ->
 def test_a_mistake_is_named(tmp_path: Path, toml: str | None, variables: dict[str, str], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         load(environment(tmp_path, toml, **variables))
+
+
+def test_data_and_logs_of_macos_are_in_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/Users/me")
+    assert config._home_directory("data", "darwin") == Path("/Users/me/Library/Application Support/claude-local")
+    assert config._home_directory("logs", "darwin") == Path("/Users/me/Library/Logs/claude-local")

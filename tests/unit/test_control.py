@@ -93,3 +93,9 @@ def test_on_macos_the_peers_pid_has_an_option_of_its_own() -> None:
             return 4711
 
     assert control.peer_pid(Stub(), platform="darwin") == 4711  # type: ignore[arg-type]
+
+
+def test_the_run_directory_of_macos_is_in_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/Users/me")
+    expected = Path("/Users/me/Library/Application Support/claude-local/run")
+    assert control._default_run_directory("darwin") == expected
