@@ -19,6 +19,9 @@ from sidecar.control import RunDirectory
 SECONDS = 10.0
 """For an answer of a sidecar that is alive; it needs milliseconds."""
 
+RECENT = 3
+"""Answered requests that a status lists, the newest last."""
+
 HELP = """\
 usage: claude-local [COMMAND [ARGUMENT …]]
 
@@ -117,10 +120,20 @@ def describe(table: dict[str, Any]) -> str:
         ("engine", f"{engine.get('state', '?')}" + (f", pid {engine['pid']}" if engine.get("pid") else "")),
         ("memory", ", ".join(_memory(memory))),
         ("requests", ", ".join(f"{requests[key]} {key}" for key in ("running", "waiting", "total") if key in requests)),
+        ("prompts", f"\n{'':10}".join(map(_recent, (table.get("recent") or [])[-RECENT:]))),
         ("terminals", str(len(leases)) if leases else "none"),
     ]
     lines = [f"{name:<10}{text}" for name, text in rows if text]
     return "\n".join(lines + [f"  {_lease(lease)}" for lease in leases])
+
+
+def _recent(request: dict[str, Any]) -> str:
+    """Where the tokens of a prompt came from."""
+    names = (("from_memory", "from memory"), ("from_disk", "from disk"), ("read", "read"))
+    parts = [f"{request[key]:,} {text}" for key, text in names if request.get(key)]
+    why = f"; what differs: {request['why']}" if request.get("why") else ""
+    waited = f", first word after {request['first_token_s']:.1f} s" if "first_token_s" in request else ""
+    return f"{request.get('priority', '?')}: {', '.join(parts) or 'nothing read'}{waited}{why}"
 
 
 def span(seconds: object) -> str:

@@ -9,7 +9,8 @@ import trio
 from sidecar.download import EX_UNAVAILABLE, ModelUnavailable
 from sidecar.engine_client import Engine
 from sidecar.errors import Died, Internal, InvalidRequest, NotFound, PromptTooLong, RequestError, Unavailable
-from sidecar.frames import Count, Counted, Failed, Finished, FromEngine, Generate, Progress, Started
+from sidecar.frames import Count, Counted, Failed, Finished, FromEngine, Progress, Started
+from sidecar.history import History, Visit
 from sidecar.http import FAILED
 from sidecar.library import Library, LocalModel
 
@@ -24,11 +25,12 @@ log = logging.getLogger(__name__)
 class Attempt:
     """One request on its way to an answer."""
 
-    def __init__(self, todo: Generate, request_id: str, shows: Callable[[FromEngine], bool]) -> None:
+    def __init__(self, history: History, visit: Visit, shows: Callable[[FromEngine], bool]) -> None:
         """`shows`: whether the client gets to see anything of an event as soon as it is sent."""
-        self._todo = todo
-        self._request_id = request_id
+        self._history = history
+        self._visit = visit
         self._shows = shows
+        self._started: Started | None = None
         self._seen = False
         self._first: float | None = None
         """When the answer began."""
@@ -38,14 +40,17 @@ class Attempt:
         began = trio.current_time()
         with send:
             try:
-                last = await self._ask(engine, await library.get(name), send)
-                _log(self._request_id, last, began, self._first or began)
+                finished = await self._ask(engine, await library.get(name), send)
+                if self._started is not None:
+                    first, now = self._first or began, trio.current_time()
+                    record = self._history.end(self._visit, self._started, finished, first - began, now - first)
+                    log.info("%s %s: %s", self._visit.id, finished.reason, record)
             except ModelUnavailable as error:
                 send.send_nowait(unavailable(error))
             except RequestError as error:
                 send.send_nowait(error)
             except Exception:  # an error here must become this request's answer, not the end of the process
-                log.exception("%s fails", self._request_id)
+                log.exception("%s fails", self._visit.id)
                 send.send_nowait(Internal(FAILED))
 
     async def _ask(self, engine: Engine, model: LocalModel, send: Send) -> Finished:
@@ -57,20 +62,22 @@ class Attempt:
                 if self._seen or repeat == REPEATS:
                     raise
                 # Until then nobody knows anything of an answer: another engine may as well give it.
-                log.warning("%s is asked again: %s", self._request_id, error)
+                log.warning("%s is asked again: %s", self._visit.id, error)
         raise AssertionError("unreachable")
 
     async def _ask_once(self, engine: Engine, model: LocalModel, send: Send) -> Finished:
         """Raises Died when the engine does."""
         async with (
             engine.use(model) as process,
-            process.generate(msgspec.structs.replace(self._todo, id=process.new_id())) as events,
+            process.generate(msgspec.structs.replace(self._visit.todo, id=process.new_id())) as events,
         ):
             async for event in events:
                 if isinstance(event, Failed):
                     raise refusal(event, model)
                 if not isinstance(event, Started | Progress):
                     self._first = self._first or trio.current_time()
+                if isinstance(event, Started):
+                    self._started = event
                 self._seen = self._seen or self._shows(event)
                 send.send_nowait(event)
                 if isinstance(event, Finished):
@@ -111,16 +118,3 @@ def unavailable(error: ModelUnavailable) -> RequestError:
     if error.exit_code == EX_UNAVAILABLE:
         return Unavailable(str(error), retry_after=30)
     return NotFound(f"model: {error}")
-
-
-def _log(request_id: str, finished: Finished, began: float, first: float) -> None:
-    log.info(
-        "%s %s: %d prompt tokens, %d of them cached, first token after %.2f s, then %d tokens in %.2f s",
-        request_id,
-        finished.reason,
-        finished.prompt_tokens,
-        finished.cached_tokens,
-        first - began,
-        finished.output_tokens,
-        trio.current_time() - first,
-    )

@@ -205,6 +205,8 @@ class Started(Frame, frozen=True):
     id: int
     prompt_tokens: int
     cached_tokens: int
+    disk_tokens: int = 0
+    """The part of cached_tokens that was not in memory."""
 
 
 class Progress(Frame, frozen=True):

@@ -34,6 +34,7 @@ from sidecar.errors import (
 )
 from sidecar.frames import Count, FromEngine, Generate
 from sidecar.health import health, memory_in_full
+from sidecar.history import History, Visit
 from sidecar.http import Connection, Disconnected, Request
 from sidecar.lease import Lease, Leases
 from sidecar.library import Library, LocalModel
@@ -63,6 +64,7 @@ class App:
         self._refused = 0
         self._started = trio.current_time()
         self._running: Counter[Lease] = Counter()
+        self._history = History()
 
     async def handle(self, connection: Connection, request: Request) -> None:
         """Answer one request; raises Disconnected when the client left."""
@@ -238,6 +240,7 @@ class App:
                 "total": self.leases.served,
             },
             "memory": memory_in_full(self._memory.view, beat, self._refused),
+            "recent": self._history.recent(),
             "engine": {"pid": process.pid if process else None, "state": self._engine.state},
         }
 
@@ -294,17 +297,18 @@ class App:
         answer = Answer(connection, reply, request_id, stream=bool(parsed.stream))
         name = _model_name(parsed.model, lease)
         with self._use(lease):
-            await connection.while_connected(lambda: self._answer(answer, name, todo, request_id))
+            visit = self._history.begin(request_id, name, todo)
+            await connection.while_connected(lambda: self._answer(answer, visit))
 
-    async def _answer(self, answer: Answer, name: str, todo: Generate, request_id: str) -> None:
+    async def _answer(self, answer: Answer, visit: Visit) -> None:
         send, events = trio.open_memory_channel[FromEngine | RequestError](float("inf"))
         async with trio.open_nursery() as nursery:
-            attempt = Attempt(todo, request_id, answer.shows)
-            nursery.start_soon(attempt.produce, self._library, self._engine, name, send)
+            attempt = Attempt(self._history, visit, answer.shows)
+            nursery.start_soon(attempt.produce, self._library, self._engine, visit.model, send)
             try:
                 await answer.deliver(events)
             except RequestError as error:
-                await self.fail(answer.connection, error, request_id)
+                await self.fail(answer.connection, error, visit.id)
             nursery.cancel_scope.cancel()
 
     def _authenticate(self, request: Request) -> Lease:

@@ -167,11 +167,11 @@ class Scheduler:
         self.prefixes.shed(self.prefixes.nbytes - max(0, wanted))
 
     def _begin(self, stream: Stream) -> None:
-        cache, stream.cached, _ = self.prefixes.find(stream.tokens, stream.priority)
+        cache, stream.cached, from_disk = self.prefixes.find(stream.tokens, stream.priority)
         stream.cache = cache or self.model.new_cache()
         stream.read = stream.cached
         self.reading.append(stream)
-        self.send(Started(stream.id, stream.prompt_length, stream.cached))
+        self.send(Started(stream.id, stream.prompt_length, stream.cached, from_disk))
 
     def _read(self, stream: Stream, tokens: int) -> None:
         assert stream.cache is not None

@@ -182,6 +182,7 @@ class FakeSidecar:
             "leases": leases,
             "requests": {"running": 0, "waiting": 0, "total": self.total},
             "memory": {"status": "Safe", "available_gb": "8.13", "engine_gb": "0.01"},
+            "recent": [],
             "engine": {"pid": 0, "state": "ready"},
         }
 

@@ -221,3 +221,14 @@ def test_status_says_how_caches_are_kept_and_why_streams_take_turns() -> None:
     assert "context 25,000 tokens, KV caches in 8 bits, one stream at a time (quantised KV caches" in shown
     for plain in ({}, {"kv_bits": 16, "one_by_one": ""}, {"kv_bits": None, "one_by_one": None}):
         assert client.describe({"model": {**known, **plain}}).splitlines()[1].endswith("context 25,000 tokens")
+
+
+def test_status_says_where_the_last_prompts_came_from_and_why_they_were_read() -> None:
+    known = {"priority": "main", "from_memory": 12000, "from_disk": 0, "read": 80, "first_token_s": 0.42, "why": ""}
+    missed = {**known, "from_memory": 0, "from_disk": 900, "why": "tool Run: its schema"}
+    shown = client.describe({"recent": [known] * 9 + [missed]}).splitlines()
+    assert [line for line in shown if "main" in line] == [
+        "prompts   main: 12,000 from memory, 80 read, first word after 0.4 s",
+        "          main: 12,000 from memory, 80 read, first word after 0.4 s",
+        "          main: 900 from disk, 80 read, first word after 0.4 s; what differs: tool Run: its schema",
+    ]
