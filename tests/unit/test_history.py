@@ -121,3 +121,7 @@ def test_only_the_last_ones_are_kept() -> None:
     assert len(history.recent()) == RECENT
     assert len(history._last) == SESSIONS
     assert ask(history, changed(system="No."), 0, session="0").why == ""
+
+
+def test_a_value_that_cannot_be_passed_on_is_not_this_ones_matter() -> None:
+    assert Outline.of(changed(tools=(Tool("Run", "Runs.", {"maximum": 1 << 70}),))).tools[0][2] == b""
