@@ -19,7 +19,7 @@ SAY = 'echo "$ANTHROPIC_BASE_URL $ANTHROPIC_AUTH_TOKEN"; '
 
 @pytest.fixture
 def light(tmp_path: Path) -> Iterator[RealPlace]:
-    place = RealPlace(tmp_path, light=True, grace=1)
+    place = RealPlace(tmp_path, light=True, grace=2)
     yield place
     place.clean()
 
@@ -56,14 +56,14 @@ headers = {"authorization": "Bearer " + os.environ["ANTHROPIC_AUTH_TOKEN"], "con
 for _ in range(8):
     request = urllib.request.Request(os.environ["ANTHROPIC_BASE_URL"] + "/v1/messages", body, headers)
     urllib.request.urlopen(request).read()
-    time.sleep(0.4)
+    time.sleep(0.6)
 open(sys.argv[1], "w").write("all answered")
 """
 
 
 def test_a_background_job_that_still_asks_keeps_the_sidecar(light: RealPlace) -> None:
-    """For three seconds with a grace period of one, after the command is gone."""
-    light.environment["CLAUDE_LOCAL_GRACE"] = "1.5"
+    """For five seconds with a grace period of four, after the command is gone."""
+    light.environment["CLAUDE_LOCAL_GRACE"] = "4"
     result = light.folder / "result"
     job = shlex.join([sys.executable, "-IS", "-c", ASK, str(result)])
     session = Session(light, f"{SAY} {job} </dev/null >/dev/null 2>&1 & exit 5")
@@ -71,6 +71,7 @@ def test_a_background_job_that_still_asks_keeps_the_sidecar(light: RealPlace) ->
     wait_until(result.exists)
     log = (light.folder / "logs" / "sidecar.log").read_text()
     assert log.count("serves at") == 1
+    light.call("stop")
     light.finish()
 
 

@@ -30,8 +30,7 @@ SAMPLE_S = 10.0
 BETWEEN_KILLS_S = 150.0
 KILLING_PART = 0.4
 WARM_UP_S = 1800.0
-"""As long as it takes, at this pace, until the cache of prefixes is full and Trio's heap has reached the thousand passed
-deadlines that it keeps."""
+"""Until what is bounded is full: the cache of prefixes, and the thousand passed deadlines that Trio keeps."""
 GRACE_S = 20
 
 
