@@ -21,6 +21,8 @@ SECONDS = 10.0
 
 RECENT = 3
 """Answered requests that a status lists, the newest last."""
+SHOWN = 5
+"""Waiting requests that a status lists."""
 
 HELP = """\
 usage: claude-local [COMMAND [ARGUMENT …]]
@@ -119,7 +121,7 @@ def describe(table: dict[str, Any]) -> str:
         ("model", _model(model)),
         ("engine", f"{engine.get('state', '?')}" + (f", pid {engine['pid']}" if engine.get("pid") else "")),
         ("memory", ", ".join(_memory(memory))),
-        ("requests", ", ".join(f"{requests[key]} {key}" for key in ("running", "waiting", "total") if key in requests)),
+        ("requests", _requests(requests)),
         ("prompts", f"\n{'':10}".join(map(_recent, (table.get("recent") or [])[-RECENT:]))),
         ("terminals", str(len(leases)) if leases else "none"),
     ]
@@ -134,6 +136,19 @@ def _recent(request: dict[str, Any]) -> str:
     why = f"; what differs: {request['why']}" if request.get("why") else ""
     waited = f", first word after {request['first_token_s']:.1f} s" if "first_token_s" in request else ""
     return f"{request.get('priority', '?')}: {', '.join(parts) or 'nothing read'}{waited}{why}"
+
+
+def _requests(requests: dict[str, Any]) -> str:
+    counts = ", ".join(f"{requests[key]} {key}" for key in ("running", "waiting", "total") if key in requests)
+    queue = requests.get("queue") or []
+    lines = [
+        f"{each.get('position', '?')}. {each.get('priority', '?')}, {each.get('prompt_tokens', '?')} tokens, "
+        f"for {span(each.get('waited_s'))}, begins in about {span(each.get('expected_s'))}"
+        for each in queue[:SHOWN]
+    ]
+    if len(queue) > SHOWN:
+        lines.append(f"and {len(queue) - SHOWN} more")
+    return "".join([counts, *(f"\n{'':10}{line}" for line in lines)])
 
 
 def span(seconds: object) -> str:

@@ -272,6 +272,16 @@ class Failed(Frame, frozen=True):
     message: str
 
 
+class Queued(Frame, frozen=True):
+    """A request that has not begun."""
+
+    priority: Priority
+    prompt_tokens: int
+    waited_s: float
+    expected_s: float
+    """Until its prompt is read, at the speeds measured of late."""
+
+
 class Heartbeat(Frame, frozen=True):
     """Sent every second by a thread of its own, so that a stuck step shows as a growing `step_s`."""
 
@@ -289,6 +299,8 @@ class Heartbeat(Frame, frozen=True):
     """Freed buffers that the allocator keeps for the next use."""
     peak_bytes: int = 0
     """The most that live arrays took at once since the load."""
+    queue: tuple[Queued, ...] = ()
+    """Who waits, the next first."""
 
 
 FromEngine = (

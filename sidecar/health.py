@@ -1,9 +1,10 @@
 """What /health and status say. Pure: from what is known to what is shown."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sidecar.engine_client import State
-from sidecar.frames import Heartbeat
+from sidecar.frames import Heartbeat, Queued
 from sidecar.guard import GB
 from sidecar.memory import View
 
@@ -43,3 +44,17 @@ def memory_in_full(view: View, beat: Heartbeat | None, refused: int) -> dict[str
         "refused": refused,
         "evacuated": view.evacuations,
     }
+
+
+def queue(waiting: Sequence[Queued]) -> list[dict[str, Any]]:
+    """Requests that the engine has not begun, the next first."""
+    return [
+        {
+            "position": position,
+            "priority": each.priority.name.lower(),
+            "prompt_tokens": each.prompt_tokens,
+            "waited_s": round(each.waited_s, 1),
+            "expected_s": round(each.expected_s, 1),
+        }
+        for position, each in enumerate(waiting, 1)
+    ]

@@ -33,7 +33,7 @@ from sidecar.errors import (
     Unavailable,
 )
 from sidecar.frames import Count, FromEngine, Generate
-from sidecar.health import health, memory_in_full
+from sidecar.health import health, memory_in_full, queue
 from sidecar.history import History, Visit
 from sidecar.http import Connection, Disconnected, Request
 from sidecar.lease import Lease, Leases
@@ -238,6 +238,7 @@ class App:
                 "running": self.leases.running,
                 "waiting": beat.waiting if beat else 0,
                 "total": self.leases.served,
+                "queue": queue(beat.queue) if beat else [],
             },
             "memory": memory_in_full(self._memory.view, beat, self._refused),
             "recent": self._history.recent(),
@@ -282,7 +283,8 @@ class App:
             forced=api.forced_tools(parsed),
             parallel=api.parallel_calls(parsed),
             thinking_budget=api.thinking_budget(parsed),
-            session=request.headers.get("x-claude-code-session-id", lease.request.token_sha256),
+            session=request.headers.get(api.SESSION_HEADER, lease.request.token_sha256),
+            priority=api.priority(parsed, request.headers),
         )
         if reason := self._memory.view.refusal():
             self._refused += 1

@@ -4,6 +4,7 @@ Pure: bytes in, values out. The types, and what becomes of each field, are in `t
 """
 
 import re
+from collections.abc import Mapping
 from typing import Literal, TypeVar
 
 import msgspec
@@ -29,6 +30,7 @@ _T = TypeVar("_T", bound=CountRequest)
 _Role = Literal["user", "assistant"]
 _Turns = list[tuple[_Role, list[frames.Block]]]
 
+SESSION_HEADER = "x-claude-code-session-id"
 _BILLING = "x-anthropic-billing-header:"
 """Claude Code's first system block: it changes between sessions and would part every prefix at its first token."""
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
@@ -79,6 +81,17 @@ def _in_api_words(problem: str) -> str:
         path = f"{path}.{missing[1]}".strip(".")
         text = "Field required"
     return f"{path}: {text}" if path else text
+
+
+def priority(request: MessagesRequest, headers: Mapping[str, str]) -> frames.Priority:
+    """Whose request it is, as Claude Code shows it (2.1.330): subagents have an id of their own; a title or a summary
+    is asked without tools and without a word about thinking, which a conversation always has. Other clients'
+    requests are all their main business. `headers`: names in lower case."""
+    if "x-claude-code-agent-id" in headers:
+        return frames.Priority.SUBAGENT
+    if SESSION_HEADER in headers and not request.tools and request.thinking is None:
+        return frames.Priority.SIDE
+    return frames.Priority.MAIN
 
 
 def sampling(request: MessagesRequest) -> frames.Sampling:

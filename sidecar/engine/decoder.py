@@ -14,10 +14,8 @@ from sidecar.engine.model import Model
 from sidecar.engine.row import Cache
 from sidecar.engine.speculation import Lookup, Speculation
 from sidecar.engine.stream import Stream
+from sidecar.engine.turns import MAX_ROWS
 from sidecar.fit import STEP
-
-MAX_ROWS = 16
-"""Streams decoded at once; more wait. Batch memory is rows times the longest row."""
 
 
 class Sampled(NamedTuple):
@@ -83,6 +81,10 @@ class Decoder:
         [row] = [row for row, each in self._streams.items() if each is stream]
         with mx.stream(generation_stream):
             return row.tokens, self._take(row)
+
+    def paused(self) -> None:
+        """Something else was done since the last step: the time until the next one is not a step's."""
+        self._stepped_at = 0.0
 
     def _result(self, row: Row, tokens: list[int]) -> Sampled:
         stream = self._streams[row]

@@ -1,8 +1,10 @@
 """What one step of the engine does: how much of which prompt is read beside the running streams. Pure."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sidecar.fit import CHUNK
+from sidecar.engine.turns import Rank
+from sidecar.fit import CHUNK, SHORTEST_CHUNK
 
 SLICE_S, ALONE_S = 0.15, 1.0
 """Seconds that a piece of a prompt may take: beside streams (their longest gap), alone (how late a cancel is seen)."""
@@ -12,14 +14,29 @@ DECODES_PER_SLICE = 4
 
 @dataclass(slots=True)
 class Pace:
-    """Measured reading speed, in tokens per second."""
+    """Measured speeds."""
 
     rate: float = 32.0
+    """Prompt tokens read in a second."""
+    step_s: float = 0.0
+    """Seconds of a decode step of the present batch; 0 = not known yet."""
+    row_s: float = 0.0
+    """Seconds between two streams that end and make room, while all places are taken."""
 
-    def observe(self, tokens: int, seconds: float) -> None:
+    def read(self, tokens: int, seconds: float) -> None:
         # Tiny slices measure overhead, not speed.
         if tokens >= 16 and seconds > 0:
             self.rate = 0.5 * self.rate + 0.5 * tokens / seconds
+
+    def decoded(self, seconds: float) -> None:
+        self.step_s = 0.8 * (self.step_s or seconds) + 0.2 * seconds
+
+    def beside(self, decoding: bool) -> float:
+        """Prompt tokens read in a second, when streams are decoded as well or not."""
+        return self.rate * SLICE_S / (SLICE_S + DECODES_PER_SLICE * self.step_s) if decoding else self.rate
+
+    def made_room(self, seconds: float) -> None:
+        self.row_s = 0.8 * (self.row_s or seconds) + 0.2 * seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +48,15 @@ class Plan:
     decodes: int
 
 
-def plan(unread: list[int], decoding: bool, rate: float) -> Plan:
-    """`unread`: what is left of each prompt being read. The shortest goes first: a title need not wait for a book."""
-    if not unread:
+def schedule(reading: Sequence[tuple[Rank, int]], decoding: bool, pace: Pace) -> Plan:
+    """`reading`: of each prompt being read, whose turn it is (the lowest first) and how many tokens are left."""
+    if not reading:
         return Plan(None, 0, 1 if decoding else 0)
-    reader = min(range(len(unread)), key=unread.__getitem__)
-    budget = int(rate * (SLICE_S if decoding else ALONE_S))
-    size = max(32, min(CHUNK, budget // 32 * 32))
-    return Plan(reader, min(unread[reader], size), DECODES_PER_SLICE if decoding else 0)
+    reader = min(range(len(reading)), key=reading.__getitem__)
+    return Plan(reader, min(reading[reader][1], piece(decoding, pace)), DECODES_PER_SLICE if decoding else 0)
+
+
+def piece(decoding: bool, pace: Pace) -> int:
+    """How many tokens are read at once, beside running streams or alone."""
+    budget = int(pace.rate * (SLICE_S if decoding else ALONE_S))
+    return max(SHORTEST_CHUNK, min(CHUNK, budget // SHORTEST_CHUNK * SHORTEST_CHUNK))

@@ -4,46 +4,34 @@
 would freeze every stream for seconds.
 """
 
-import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import mlx.core as mx
 from mlx_lm.generate import generation_stream
 
-from sidecar.engine.decoder import MAX_ROWS, Decoder
+from sidecar.engine.admission import Admission, Room
+from sidecar.engine.decoder import Decoder, Sampled
 from sidecar.engine.model import Model
-from sidecar.engine.plan import Pace, plan
+from sidecar.engine.plan import Pace, piece, schedule
 from sidecar.engine.prefix import PrefixCache
 from sidecar.engine.stream import Stream, TooLong, prepare
-from sidecar.fit import GB, Verdict, admit, longest_prompt, peak
-from sidecar.frames import Failed, Finished, Frame, Generate, Progress, Started
+from sidecar.engine.turns import MAX_ROWS, Rank, Shares, entrants, has_place, rank, waits
+from sidecar.fit import Demand
+from sidecar.frames import Failed, Finished, Frame, Generate, Progress, Queued, Started
 
-log = logging.getLogger(__name__)
-
-MAX_READING = 4
-"""Prompts being read at once: each holds a cache of its own."""
-MEASURED = 256
-"""Prompt tokens from which on a pass says what passes take: smaller ones measure fixed costs."""
-SLACK = 1.25
-"""How much more than expected a pass may take before it has to wait: without it no pass could show that it needs more,
-and the expectation would sink until every pass waits."""
 ASK_S = 0.5
-"""Between two looks at memory for a request that must wait, unless a stream ends before."""
-
-
-class Room(NamedTuple):
-    """Bytes that the engine may still take now, and the most that it could ever hold."""
-
-    free: int
-    ceiling: int
+"""Between two looks at memory for requests that must wait, unless a stream ends before."""
+LOOKS = 8
+"""Requests for which memory is looked at, at once: the first in turn, and smaller ones behind it."""
 
 
 @dataclass(eq=False)
 class Scheduler:
-    """All streams of one model. Every method is called on the engine's one mlx thread."""
+    """All streams of one model. Every method is called on the engine's one mlx thread, but `queue`."""
 
     model: Model
     context_window: int
@@ -56,17 +44,14 @@ class Scheduler:
     output_tokens: int = 0
 
     def __post_init__(self) -> None:
-        self._pace = Pace(self.model.pace)
-        self._costs = self.model.costs
-        self._weights = mx.get_active_memory()
-        self._memory_limit = mx.set_memory_limit(1 << 40)
-        mx.set_memory_limit(self._memory_limit)
-        self._ask_at, self._ended = 0.0, 0
-        self.predicted = 0
-        """Bytes that the engine was expected to hold at most, when a request was last let in."""
-        self.peak = 0
-        """The most that it held before the present pass: each pass is measured by itself."""
+        self.memory = Admission(self.model, self.prefixes, self.room, self.context_window)
         self.decoding = Decoder(self.model)
+        self._pace = Pace(self.model.pace)
+        self._shares = Shares()
+        self._ask_at, self._ended, self._ended_at = 0.0, 0, 0.0
+        self._awaited: Stream | None = None
+        """The first that memory made wait: those that overtake it must leave room for it."""
+        self._overtakers: list[Stream] = []
         self._said: list[Frame] = []
 
     @property
@@ -82,6 +67,7 @@ class Scheduler:
         except ValueError as error:
             self.send(Failed(request.id, "invalid", str(error)))
         else:
+            stream.arrived = time.monotonic()
             self.waiting.append(stream)
 
     def cancel(self, request: int) -> None:
@@ -96,69 +82,82 @@ class Scheduler:
         mx.clear_cache()
         self._ask_at = 0.0
 
+    def queue(self) -> tuple[Queued, ...]:
+        """Who waits, the next first. Callable on any thread: what it reads is only ever replaced or added to."""
+        now, pace, rows = time.monotonic(), self._pace, len(self.reading) + len(self.decoding)
+        waiting = sorted((self._rank(each, now), each.id, each) for each in list(self.waiting))
+        line = [(turn, each.unread) for turn, _, each in waiting]
+        reading = [(self._rank(each, now), each.unread) for each in list(self.reading)]
+        expected = waits(line, reading, pace.beside(bool(self.decoding)), MAX_ROWS - rows, pace.row_s)
+        return tuple(
+            Queued(each.priority, each.prompt_length, now - each.arrived, seconds)
+            for (_, _, each), seconds in zip(waiting, expected, strict=True)
+        )
+
     def step(self) -> None:
         """One slice of reading and a few decode steps. After an exception the process must end."""
         ended = self._ended
         self._begin_waiting()
-        todo = plan([stream.unread for stream in self.reading], bool(self.decoding), self._pace.rate)
+        now = time.monotonic()
+        readers = [(self._rank(stream, now), stream.unread) for stream in self.reading]
+        todo = schedule(readers, bool(self.decoding), self._pace)
         if todo.reader is not None:
             self._read(self.reading[todo.reader], todo.tokens)
-        for _ in range(todo.decodes):
-            if self.decoding:
-                self._decode()
+        self._decode(todo.decodes)
         if self._ended != ended:
             mx.clear_cache()
             self._ask_at = 0.0
 
+    def _rank(self, stream: Stream, now: float) -> Rank:
+        return rank(stream.want(now), self._shares.ahead(stream.session), self._pace.rate)
+
     def _begin_waiting(self) -> None:
-        while self.waiting and len(self.reading) < MAX_READING and len(self.reading) + len(self.decoding) < MAX_ROWS:
-            if time.monotonic() < self._ask_at:
-                return
-            stream = self.waiting[0]
-            verdict = self._ask(stream)
-            if verdict.act == "wait":
-                self._ask_at = time.monotonic() + ASK_S
-                return
-            self.waiting.pop(0)
+        while self.waiting and time.monotonic() >= self._ask_at and self._begin_next():
+            pass
+
+    def _begin_next(self) -> bool:
+        """Begin the first in turn for which there is a place and memory; False when there is none."""
+        if self._awaited not in self.waiting:
+            self._awaited, self._overtakers = None, []
+        now, rows = time.monotonic(), self._rows()
+        waiting = [stream for stream in self.waiting if has_place(stream.want(now), rows)]
+        ranks, reading = ([self._rank(stream, now) for stream in each] for each in (waiting, self.reading))
+        for index in entrants(ranks, reading)[:LOOKS]:
+            stream = waiting[index]
+            stream.chunk = piece(False, self._pace)
+            verdict = self.memory.ask(stream, self._demands())
+            if verdict.act == "wait" or (verdict.act == "begin" and not self._may_overtake(stream)):
+                self._awaited, stream.held = self._awaited or stream, True
+                continue
+            self.waiting.remove(stream)
             if verdict.act == "begin":
                 self.prefixes.shed(self.prefixes.nbytes - verdict.evict)
                 stream.keep = verdict.keep
                 self._begin(stream)
             else:
-                self._refuse(stream, verdict)
+                self.send(self.memory.refusal(stream, verdict))
+            return True
+        if self._awaited:
+            self._ask_at = time.monotonic() + ASK_S
+        return False
 
-    def _ask(self, stream: Stream) -> Verdict:
-        """Whether memory allows the request; by prediction, so that nothing has been taken yet when it does not."""
-        mx.clear_cache()  # what the pool holds is free as well
-        costs, room, held = self._costs, self.room(), mx.get_active_memory()
-        running = [each.demand(costs, each.read) for each in self.reading]
-        running += [each.demand(costs, each.prompt_length) for each in self.decoding.streams]
-        stream.chunk = plan([stream.prompt_length], False, self._pace.rate).tokens
-        new = stream.demand(costs, self.prefixes.match(stream.tokens))
-        kept, limit = self.prefixes.nbytes, self.prefixes.budget
-        verdict = admit(costs, new, running, self._weights, kept, limit, held + room.free, room.ceiling)
-        streams = [*running, new]
-        kept -= verdict.evict
-        most = peak(costs, streams, kept, limit) if verdict.keep else kept + peak(costs, streams, 0, 0)
-        self.predicted = self._weights + most
-        return verdict
+    def _may_overtake(self, stream: Stream) -> bool:
+        if self._awaited is None or self._awaited is stream:
+            return True
+        others = self._demands(self._overtakers)
+        if not self.memory.leaves_room_for(self._awaited, others, stream):
+            return False
+        self._overtakers.append(stream)
+        return True
 
-    def _refuse(self, stream: Stream, verdict: Verdict) -> None:
-        room = self.room()
-        if verdict.act == "never":
-            most = longest_prompt(self._costs, self._weights, room.ceiling, self.context_window)
-            log.info("request %d would need %.2f GB of at most %.2f", stream.id, verdict.need / GB, room.ceiling / GB)
-            self.send(Failed(stream.id, "too_long", f"{stream.prompt_length} {most}"))
-            return
-        free = mx.get_active_memory() - self._weights + room.free
-        self.send(
-            Failed(
-                stream.id,
-                "overloaded",
-                f"this request would take {(verdict.need - self._weights) / GB:.1f} GB of memory beside the model, and "
-                f"{max(0, free) / GB:.1f} GB can be had: close something, or send less, and try again",
-            )
-        )
+    def _rows(self) -> Counter[str]:
+        return Counter(stream.session for stream in [*self.reading, *self.decoding.streams])
+
+    def _demands(self, among: list[Stream] | None = None) -> list[Demand]:
+        """What the streams that have begun need; `among`: only these of them."""
+        costs, begun = self.memory.costs, [(each, each.read) for each in self.reading]
+        begun += [(each, each.prompt_length) for each in self.decoding.streams]
+        return [each.demand(costs, read) for each, read in begun if among is None or each in among]
 
     def shed(self, wanted: int) -> None:
         """Give back so many bytes if they are there: freed buffers first, then prefixes, least recently used first."""
@@ -174,39 +173,34 @@ class Scheduler:
         self.send(Started(stream.id, stream.prompt_length, stream.cached, from_disk))
 
     def _read(self, stream: Stream, tokens: int) -> None:
-        assert stream.cache is not None
+        cache = stream.cache
+        assert cache is not None
         if tokens:
-            tokens = stream.up_to_checkpoint(min(tokens, stream.chunk, self._costs.chunk(stream.read)))
-            mx.clear_cache()
-            self.peak = max(self.peak, mx.get_peak_memory())
-            mx.reset_peak_memory()
-            before = mx.get_active_memory()
-            self._hold_to(before, stream, tokens)
-            began = time.perf_counter()
-            with mx.stream(generation_stream):
-                self.model.weights(mx.array([stream.tokens[stream.read : stream.read + tokens]]), cache=stream.cache)
-                mx.eval([layer.state for layer in stream.cache])
-            mx.set_memory_limit(self._memory_limit)
-            taken = mx.get_peak_memory() - max(before, mx.get_active_memory())
-            mx.clear_cache()
-            if tokens >= MEASURED:
-                self._costs = self._costs.seen(tokens, stream.read + tokens, taken)
-            self._pace.observe(tokens, time.perf_counter() - began)
+            tokens = stream.up_to_checkpoint(min(tokens, stream.chunk, self.memory.costs.chunk(stream.read)))
+            wanting, began = self._wanting(), time.perf_counter()
+
+            def read() -> None:
+                with mx.stream(generation_stream):
+                    self.model.weights(mx.array([stream.tokens[stream.read : stream.read + tokens]]), cache=cache)
+                    mx.eval([layer.state for layer in cache])
+
+            self.memory.run(stream, tokens, read)
+            self.decoding.paused()
+            seconds = time.perf_counter() - began
+            self._pace.read(tokens, seconds)
+            self._shares.charge(stream.session, seconds, wanting)
             stream.read += tokens
             self.send(Progress(stream.id, stream.read))
             if stream.keep and stream.at_checkpoint and not self.prefixes.cuts:
-                self.prefixes.add(stream.tokens[: stream.read], stream.cache, stream.priority)
+                self.prefixes.add(stream.tokens[: stream.read], cache, stream.priority)
         if stream.unread == 0:
             self._start_decoding(stream)
 
-    def _hold_to(self, before: int, stream: Stream, tokens: int) -> None:
-        """Have MLX wait for its own threads before it takes more than a pass is expected to.
-
-        It would otherwise allocate ahead of them, on a busy machine twice as much as the pass needs.
-        """
-        costs, end = self._costs, stream.read + tokens
-        grown = max(0, costs.row(end, tokens) - costs.row(stream.read))
-        mx.set_memory_limit(int(before + grown + SLACK * costs.transient(tokens, end)))
+    def _wanting(self) -> set[str]:
+        """The sessions that have something to be read, and could have it read if it were their turn."""
+        rows, now = self._rows(), time.monotonic()
+        able = [each for each in self.waiting if not each.held and has_place(each.want(now), rows)]
+        return {stream.session for stream in [*self.reading, *able]}
 
     def _start_decoding(self, stream: Stream) -> None:
         self.reading.remove(stream)
@@ -220,8 +214,15 @@ class Scheduler:
             self.decoding.insert(stream, cache if prefix else None)
         stream.cache = None
 
-    def _decode(self) -> None:
-        for stream, tokens, end, cache in self.decoding.step():
+    def _decode(self, steps: int) -> None:
+        for _ in range(steps):
+            if self.decoding:
+                began = time.perf_counter()
+                self._sampled(self.decoding.step())
+                self._pace.decoded(time.perf_counter() - began)
+
+    def _sampled(self, results: list[Sampled]) -> None:
+        for stream, tokens, end, cache in results:
             held = [*stream.tokens, *tokens] if end else []
             for token in tokens:
                 stream.tokens.append(token)
@@ -270,6 +271,10 @@ class Scheduler:
 
     def _finish(self, stream: Stream, reason: Literal["end", "length", "stop", "window", "tool"]) -> None:
         self._ended += 1
+        now, full = time.monotonic(), len(self.reading) + len(self.decoding) + 1 >= MAX_ROWS
+        if full:
+            self._pace.made_room(now - self._ended_at)
+        self._ended_at = now
         self._said.append(
             Finished(
                 stream.id,

@@ -11,6 +11,7 @@ from sidecar.engine.parser import AnswerParser
 from sidecar.engine.processors import GrammarProcessor, ThinkingBudget
 from sidecar.engine.prompt import Prompt
 from sidecar.engine.row import Cache
+from sidecar.engine.turns import Want
 from sidecar.fit import CHUNK, REPLY, STEP, Costs, Demand
 from sidecar.frames import Generate, Priority
 
@@ -27,6 +28,8 @@ class Stream:
     """One request on its way: waiting, then reading its prompt, then decoding."""
 
     id: int
+    session: str
+    priority: Priority
     prompt: Prompt
     tokens: list[int]
     """The prompt, then also what was sampled."""
@@ -36,12 +39,15 @@ class Stream:
     processors: list[Any]
     parser: AnswerParser
     detokenizer: Any
-    priority: Priority = Priority.MAIN
+    arrived: float = 0.0
+    """Seconds on the monotonic clock."""
     cache: Cache | None = None
     read: int = 0
     cached: int = 0
     chunk: int = CHUNK
     """The most tokens to read at once: what its memory was predicted with."""
+    held: bool = False
+    """Whether it waits for memory."""
     keep: bool = True
     """Whether its row may stay as a prefix while it decodes."""
     thinking_tokens: int = 0
@@ -58,6 +64,10 @@ class Stream:
     @property
     def output_tokens(self) -> int:
         return len(self.tokens) - self.prompt_length
+
+    def want(self, now: float) -> Want:
+        """What it waits for, as far as turns are concerned."""
+        return Want(self.session, self.priority, self.unread, now - self.arrived)
 
     def demand(self, costs: Costs, read: int) -> Demand:
         """What it needs once `read` tokens of its prompt are read; all of them when it decodes."""
@@ -89,6 +99,8 @@ def prepare(model: Model, request: Generate, window: int) -> Stream:
     calls = model.prompts.calls if request.conversation.tools else None
     return Stream(
         id=request.id,
+        session=request.session,
+        priority=request.priority,
         prompt=prompt,
         tokens=list(prompt.tokens),
         max_tokens=min(request.max_tokens, room),
@@ -97,7 +109,6 @@ def prepare(model: Model, request: Generate, window: int) -> Stream:
         processors=_processors(model, request, thought_open, room),
         parser=AnswerParser(request.id, model.tokenizer, calls, request.stop, thought_open),
         detokenizer=_detokenizer(model.tokenizer, request, prompt),
-        priority=request.priority,
     )
 
 

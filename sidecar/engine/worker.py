@@ -20,8 +20,9 @@ import mlx.core as mx
 import psutil
 
 from sidecar.engine import model as models
+from sidecar.engine.admission import Room
 from sidecar.engine.prefix import PrefixCache
-from sidecar.engine.scheduler import Room, Scheduler
+from sidecar.engine.scheduler import Scheduler
 from sidecar.fit import ENGINE_BYTES
 from sidecar.frames import (
     Cancel,
@@ -135,7 +136,8 @@ class Worker:
                     cache_bytes=scheduler.prefixes.nbytes if scheduler else 0,
                     output_tokens=scheduler.output_tokens if scheduler else 0,
                     pool_bytes=mx.get_cache_memory(),
-                    peak_bytes=max(mx.get_peak_memory(), scheduler.peak if scheduler else 0),
+                    peak_bytes=max(mx.get_peak_memory(), scheduler.memory.peak if scheduler else 0),
+                    queue=scheduler.queue() if scheduler else (),
                 )
             )
             time.sleep(1.0)

@@ -58,7 +58,7 @@ def measure(model: Path, count: int, longest: int) -> list[dict[str, Any]]:
         scheduler.prefixes.shed(0)  # what is known already must not make the rest look better
         held, began = mx.get_active_memory(), time.perf_counter()
         mx.reset_peak_memory()
-        scheduler.peak = 0
+        scheduler.memory.peak = 0
         while not scheduler.idle:
             scheduler.step()
         pairs.append(
@@ -66,8 +66,8 @@ def measure(model: Path, count: int, longest: int) -> list[dict[str, Any]]:
                 "prompt": stream.prompt_length,
                 "answer": answer,
                 "held": held,
-                "predicted": scheduler.predicted,
-                "measured": max(scheduler.peak, mx.get_peak_memory()),
+                "predicted": scheduler.memory.predicted,
+                "measured": max(scheduler.memory.peak, mx.get_peak_memory()),
                 "seconds": round(time.perf_counter() - began, 2),
             }
         )

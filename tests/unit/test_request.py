@@ -7,7 +7,7 @@ import pytest
 
 from sidecar.anthropic import request as api
 from sidecar.errors import InvalidRequest
-from sidecar.frames import Call, Message, Result, Text, Thinking, Tool
+from sidecar.frames import Call, Message, Priority, Result, Text, Thinking, Tool
 
 BASE: dict[str, Any] = {"model": "m", "max_tokens": 10}
 
@@ -313,3 +313,26 @@ def test_search_results_and_documents_are_read_as_text() -> None:
     found = {"type": "search_result", "title": "T", "source": "S", "content": [text("C")]}
     document = {"type": "document", "title": "D", "context": "E", "source": {"type": "content", "content": [text("F")]}}
     assert conversation(user([found, document])).messages[0].blocks == (Text("T\nS\nC"), Text("D\nE\nF"))
+
+
+SESSION = {api.SESSION_HEADER: "s"}
+AGENT = {**SESSION, "x-claude-code-agent-id": "a"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "headers", "expected"),
+    [
+        ({"tools": TOOLS, "thinking": {"type": "adaptive"}}, SESSION, Priority.MAIN),
+        ({"tools": [], "thinking": {"type": "adaptive"}}, SESSION, Priority.MAIN),  # a conversation without tools
+        ({"tools": TOOLS}, SESSION, Priority.MAIN),  # one without thinking
+        ({"tools": TOOLS, "thinking": {"type": "adaptive"}}, AGENT, Priority.SUBAGENT),
+        ({"tools": []}, AGENT, Priority.SUBAGENT),
+        ({"tools": []}, SESSION, Priority.SIDE),  # a title
+        ({}, SESSION, Priority.SIDE),
+        ({}, {}, Priority.MAIN),  # a program's own request: that is all it does
+    ],
+)
+def test_the_main_conversation_is_told_from_subagents_and_side_requests(
+    fields: dict[str, Any], headers: dict[str, str], expected: Priority
+) -> None:
+    assert api.priority(parse(messages=[user("x")], **fields), headers) is expected

@@ -232,3 +232,15 @@ def test_status_says_where_the_last_prompts_came_from_and_why_they_were_read() -
         "          main: 12,000 from memory, 80 read, first word after 0.4 s",
         "          main: 900 from disk, 80 read, first word after 0.4 s; what differs: tool Run: its schema",
     ]
+
+
+def test_a_status_says_who_waits_and_how_long() -> None:
+    waiting = [
+        {"position": place, "priority": "main", "prompt_tokens": 900, "waited_s": 3, "expected_s": 61}
+        for place in range(1, 8)
+    ]
+    shown = client.describe({"requests": {"running": 16, "waiting": 7, "total": 40, "queue": waiting}})
+    assert (
+        "16 running, 7 waiting, 40 total\n          1. main, 900 tokens, for 3 s, begins in about 1 min 1 s\n" in shown
+    )
+    assert "5. main" in shown and "6. main" not in shown and "and 2 more" in shown
