@@ -1,6 +1,7 @@
 """Decoding on real architectures: whoever joins or leaves, each row gets the tokens that mlx-lm gives it alone."""
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -94,9 +95,9 @@ def joined_late(decoder: Decoder, model: Model, streams: list[Stream], apart: in
     return list(got.values())
 
 
-@pytest.mark.parametrize("pass_tokens", [1.0, 150.0, 1e9])
+@pytest.mark.parametrize("pass_tokens", [150.0, 1e9])
 def test_rows_that_come_and_go_get_the_tokens_that_they_get_alone(model: Model, pass_tokens: float) -> None:
-    """In batches of one, by length, and all in one: with different lengths of answers, the last one is alone again."""
+    """By length, and all in one: answers differ in length, so the last one is alone again."""
     model = replace(model, pass_tokens=pass_tokens)
     streams = [begin(model, words, 24 - 5 * index) for index, words in enumerate(WORDS)]
     expected = [alone(model, stream) for stream in streams]
@@ -104,7 +105,7 @@ def test_rows_that_come_and_go_get_the_tokens_that_they_get_alone(model: Model, 
 
 
 def test_a_stream_alone_gets_the_tokens_of_mlx_lms_loop(model: Model) -> None:
-    stream = begin(model, WORDS[1], 40)
+    stream = begin(model, WORDS[1], 24)
     expected, decoder = alone(model, stream), Decoder(model)
     decoder.insert(stream, read(model, stream))
     assert run(decoder) == {stream: expected}
@@ -229,9 +230,9 @@ def guessing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
-def guessed(decoder: Decoder, model: Model, stream: Stream) -> tuple[list[int], list[int]]:
+def guessed(decoder: Decoder, model: Model, stream: Stream, cache: Any = None) -> tuple[list[int], list[int]]:
     """Tokens, and how many came in each step. The oracle is asked from the second token on."""
-    decoder.insert(stream, read(model, stream))
+    decoder.insert(stream, cache or read(model, stream))
     steps = list[Sampled]()
     while len(decoder):
         steps += decoder.step()
@@ -269,16 +270,16 @@ def test_guesses_leave_the_distribution_of_samples_as_it_is(dense: Model, monkey
     few = (mx.arange(dense.vocabulary) // 12) == 25  # 300 to 311
     stream.sampler = lambda logprobs: mx.random.categorical(mx.where(few, 0.4 * logprobs, -mx.inf))
     mx.random.seed(1)
-    counts = list[dict[int, int]]()
+    counts, cache = list[dict[int, int]](), read(dense, stream)
     for guesses in (False, True):
         monkeypatch.setattr(Speculation, "length", lambda self, on=guesses: 3 if on else 0)
         monkeypatch.setattr(Lookup, "guess", lambda self, most: [301, 303, 307])
         counts.append({})
-        for _ in range(200):
-            tokens, _ = guessed(Decoder(dense), dense, stream)
+        for _ in range(120):
+            tokens, _ = guessed(Decoder(dense), dense, stream, deepcopy(cache))
             counts[-1][tokens[1]] = counts[-1].get(tokens[1], 0) + 1
-    distance = sum(abs(counts[0].get(token, 0) - counts[1].get(token, 0)) for token in range(300, 312)) / 400
-    assert distance < 0.25  # two such samples of one distribution: 0.13 on average; guesses taken blindly: above 0.5
+    distance = sum(abs(counts[0].get(token, 0) - counts[1].get(token, 0)) for token in range(300, 312)) / 240
+    assert distance < 0.3  # two such samples of one distribution: 0.16 on average; guesses taken blindly: above 0.5
 
 
 def test_rows_whose_caches_cannot_be_trimmed_do_not_guess(model: Model, guessing: None) -> None:
