@@ -2,7 +2,8 @@
 
 Run as a process in two roles: as the sidecar (`light_sidecar.py --run-dir DIR --ready-fd N`), which starts this very
 file as its engine (`light_sidecar.py FD`). The engine holds `model.lock` in the run directory for as long as a model
-would be in memory, and notes it in `overlaps` when another does. CLAUDE_LOCAL_TEST_LOAD_S: how long loading takes.
+would be in memory, and notes it in `overlaps` when another does. CLAUDE_LOCAL_TEST_LOAD_S and _ANSWER_S: how long it
+takes to load, and to answer.
 """
 
 import fcntl
@@ -35,9 +36,10 @@ def engine(connection: socket.socket) -> None:
 def answers(frame: object) -> list[frames.Frame]:
     match frame:
         case frames.Load(name=name, context=context):
-            time.sleep(float(os.environ.get("CLAUDE_LOCAL_TEST_LOAD_S", "0")))
+            take("LOAD")
             return [frames.Ready(name, context, 0)]
         case frames.Generate(id=number):
+            take("ANSWER")
             return [
                 frames.Started(number, 1, 0),
                 frames.TextDelta(number, SAID),
@@ -46,6 +48,10 @@ def answers(frame: object) -> list[frames.Frame]:
         case frames.Stop():
             sys.exit()
     return []
+
+
+def take(what: str) -> None:
+    time.sleep(float(os.environ.get(f"CLAUDE_LOCAL_TEST_{what}_S", "0")))
 
 
 def main() -> None:

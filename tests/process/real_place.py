@@ -38,6 +38,10 @@ class RealPlace(Place):
         status = census.status(self.run)
         return [lease["pid"] for lease in status["leases"]] if status else []
 
+    def is_answering(self) -> bool:
+        status = census.status(self.run)
+        return status is not None and status["requests"]["running"] > 0
+
     def seconds_until_released(self, pid: int) -> float:
         """How long a command's lease outlives this call."""
         began = time.monotonic()

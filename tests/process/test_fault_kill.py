@@ -47,21 +47,28 @@ def light(tmp_path: Path) -> Iterator[RealPlace]:
 def test_a_sidecar_killed_at_any_moment_costs_a_client_nothing_but_retries(
     light: RealPlace, chance: random.Random, figure: Figure
 ) -> None:
-    session, count, tries = Session(light), 500 if FULL else 6, []
-    for _ in range(count):
+    light.environment["CLAUDE_LOCAL_TEST_ANSWER_S"] = "0.1"
+    session, count, tries, killed = Session(light), 500 if FULL else 6, [], 0
+    while killed < count:
         asking = threading.Thread(target=lambda: tries.append(persistent_ask(session)))
         asking.start()
-        time.sleep(chance.choice((0.0, 0.02, 0.2, 0.6)) * chance.random())  # the moment is the test's input
+        if chance.random() < 0.5:
+            wait_until(lambda asking=asking: light.is_answering() or not asking.is_alive())
+        time.sleep(chance.choice((0.0, 0.1, 0.6)) * chance.random())  # the moment is the test's input
         for pid in light.sidecars():
             census.kill(pid)
+            killed += 1
         asking.join()
         assert len(light.sidecars()) <= 2  # one, or the moment between a fork and its exec
     persistent_ask(session)  # what the last one left is cleared away by the next use
-    assert len(tries) == count
     assert session.end() == 0
     light.finish()
     assert light.overlaps() == 0
-    figure(f"{count} kills, all {len(tries)} questions answered, most tries {max(tries)}, nothing left")
+    again = sum(number > 1 for number in tries)
+    figure(
+        f"{killed} kills, all {len(tries)} questions answered ({again} of them more than once, {max(tries)} "
+        "times at most), 0 overlaps, nothing left"
+    )
 
 
 def test_an_engine_killed_at_any_moment_costs_a_client_nothing_but_retries(
