@@ -14,8 +14,9 @@ from shim.holder import Holder
 from shim.memo import Memo, Shelf
 
 SEATS = 128
-"""Connections at once. Claude Code has been seen with 26, and a script may ask a hundred things in parallel and keep
-its connections for a while; each may cost two threads and 128 KB."""
+"""Connections at once. A terminal may have 100 requests under way (PER_TERMINAL in the sidecar's routes), and clients
+keep a connection for seconds after its answer: with fewer seats, a script that asks so much at once would wait for its
+own idle connections. Each may cost two threads and 128 KB, 16 MB in all."""
 
 SPARE = 32
 """Descriptors for everything but connections, of which each takes two."""

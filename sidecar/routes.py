@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+import re
 import secrets
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
@@ -46,6 +47,9 @@ EX_TEMPFAIL = 75
 PER_TERMINAL, IN_ALL = 100, 256
 """Requests under way at most. Claude Code's /context asks 26 things at once, a script perhaps a hundred."""
 
+TOKEN = re.compile(r"cl-[0-9a-f]{64}")
+"""As the shim makes them."""
+
 log = logging.getLogger(__name__)
 
 
@@ -79,7 +83,8 @@ class App:
     async def fail(self, connection: Connection, error: RequestError, request_id: str = "") -> None:
         """The one place where an error becomes an answer, or an event once a stream has begun."""
         request_id = request_id or f"req_{secrets.token_hex(12)}"
-        log.info("%s %d %s", request_id, error.status, error)
+        # A path may be quoted in it, and a client that misread its settings may put anything in a path.
+        log.info("%s %d %s", request_id, error.status, TOKEN.sub("(a token)", str(error)))
         if connection.begun:
             if isinstance(error, Unavailable):
                 raise Disconnected  # clients retry a broken stream, but not an error event

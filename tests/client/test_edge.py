@@ -129,6 +129,29 @@ def test_the_sidecar_is_not_controlled_through_the_port_by_any_request(wire: Wir
     assert [wire.answer().status for _ in range(3)] == [200, 404, 404]
 
 
+@pytest.mark.parametrize("token", [None, "Bearer wrong"])
+def test_every_request_of_a_connection_needs_the_token(wire: Wire, token: str | None) -> None:
+    """The relay looks at the first alone."""
+    wire.send(wire.head("/v1/models"))
+    assert wire.answer().status == 200
+    wire.send(wire.head("/v1/models", authorization=token))
+    assert wire.answer().kind == "authentication_error"
+
+
+def test_the_token_is_in_no_log_and_no_argument_list(demo: Terminal) -> None:
+    """Whatever has been asked, and however badly."""
+    token = demo.session.token
+    for line in (f"Authorization : Bearer {token}", f"x: {token}\x01", f"content-length: {token}"):
+        with Wire(demo) as wire:
+            wire.send(wire.head("/health"))
+            assert wire.answer().status == 200
+            wire.send(f"GET /v1/{token} HTTP/1.1\r\nhost: x\r\n{line}\r\n\r\n".encode())
+            assert wire.answer().status in (400, 401, 404)
+    assert token not in demo.machine.logged()
+    for process in demo.machine.processes():
+        assert not [word for word in process.cmdline() if token in word]
+
+
 @pytest.mark.parametrize("before", [0, 1])
 def test_a_head_that_is_too_long_is_a_431(wire: Wire, before: int) -> None:
     """At the relay as a connection's first, at the sidecar later."""

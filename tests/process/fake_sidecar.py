@@ -114,6 +114,11 @@ class FakeSidecar:
         elif path == "/echo":
             body = stream.read(int(headers.get("content-length", "0")))
             answer(connection, body)
+        elif path == "/swallow":
+            left = int(headers["content-length"])
+            while left and (data := stream.read1(min(left, 1 << 20))):
+                left -= len(data)
+            answer(connection, b"swallowed")
         elif path == "/until-end":  # half-close: the request ends with the client's direction
             answer(connection, hashlib.sha256(stream.read()).hexdigest().encode())
             return False
@@ -129,6 +134,17 @@ class FakeSidecar:
             if len(Path(self.directory.path, "starts").read_text().split()) == 1:
                 os.kill(os.getpid(), signal.SIGKILL)
             answer(connection, body)
+        elif path == "/mirror":  # both directions at once, the request's end is the answer's
+            connection.sendall(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n")
+            while data := stream.read1(1 << 20):
+                connection.sendall(data)
+            return False
+        elif path == "/slowly":
+            connection.sendall(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+            for _ in range(20):
+                time.sleep(0.003)
+                connection.sendall(b"4\r\nword\r\n")
+            connection.sendall(b"0\r\n\r\n")
         elif path == "/begin-and-die":
             connection.sendall(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n")
             stream.read(1)  # dies when told that the beginning has arrived
@@ -321,6 +337,25 @@ def read_answer(connection: socket.socket) -> bytes:
         if not piece:
             return data
         data += piece
+
+
+def find_relay(port: int) -> int:
+    """The relay's process id: it alone listens on the port."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    sockets = {f"socket:[{row[9]}]" for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "0A"}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if sockets & {os.readlink(link) for link in (folder / "fd").iterdir()}:
+                return int(folder.name)
+        except OSError:
+            continue
+    raise AssertionError(f"nobody listens on port {port}")
+
+
+def resident(pid: int) -> int:
+    """Kilobytes of memory of a process."""
+    (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS")]
+    return int(line.split()[1])
 
 
 def wait_until(condition, seconds: float = 20.0) -> None:

@@ -16,7 +16,7 @@ import pytest
 from shim.exchange import REPEATS
 from shim.memo import SHELF
 from shim.visitors import SEATS
-from tests.process.fake_sidecar import Place, Session, read_answer, wait_until
+from tests.process.fake_sidecar import Place, Session, find_relay, read_answer, wait_until
 
 MEGABYTE = bytes(range(256)) * 4096
 
@@ -268,40 +268,6 @@ def test_much_data_downwards(session: Session) -> None:
         assert received.hexdigest() == expected.hexdigest()
 
 
-def test_slow_readers_cost_two_buffers_each(place: Place, session: Session) -> None:
-    """Backpressure: what a client does not read stays with the sidecar."""
-    (relay,) = [
-        int(folder.name)
-        for folder in Path("/proc").glob("[0-9]*")
-        if holds(folder, session.port) and b"shim/__main__" in (folder / "cmdline").read_bytes()
-    ]
-    before = resident(relay)
-    connections = [session.connect() for _ in range(60)]
-    for connection in connections:
-        connection.sendall(session.head("/megabytes", x_count=50))
-        assert connection.recv(10)
-    grown = resident(relay) - before
-    for connection in connections:
-        connection.close()
-    assert grown < 20_000, f"{grown} kB"
-
-
-def holds(folder: Path, port: int) -> bool:
-    """Whether this process listens on the port: the relay alone does."""
-    try:
-        links = {os.readlink(link) for link in (folder / "fd").iterdir()}
-        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    except OSError:
-        return False
-    inodes = {row[9] for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "0A"}
-    return any(f"socket:[{inode}]" in links for inode in inodes)
-
-
-def resident(pid: int) -> int:
-    (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS")]
-    return int(line.split()[1])
-
-
 def test_silent_connections_lock_nobody_out(session: Session) -> None:
     """More of them than there are seats; a client with a token is served all the same."""
     silent = [session.connect() for _ in range(SEATS + 50)]
@@ -369,12 +335,7 @@ def test_a_start_that_fails_is_a_503_with_its_reason(place: Place) -> None:
 
 
 def test_a_killed_relay_frees_the_lease(place: Place, session: Session) -> None:
-    (relay,) = [
-        int(folder.name)
-        for folder in Path("/proc").glob("[0-9]*")
-        if holds(folder, session.port) and b"shim/__main__" in (folder / "cmdline").read_bytes()
-    ]
-    os.kill(relay, signal.SIGKILL)
+    os.kill(find_relay(session.port), signal.SIGKILL)
     wait_until(lambda: not place.status()["leases"])
     assert session.end() == 0
 
