@@ -54,7 +54,6 @@ def is_asked(home: Home) -> bool:
 
 @pytest.mark.parametrize("moment", ["before the first byte", "in the middle"])
 def test_a_sidecar_that_is_killed_costs_a_pause(home: Home, moment: str) -> None:
-    retries = 0
     for _ in range(ROUNDS):
         form = ["--output-format", "stream-json", "--verbose", "--include-partial-messages"]
         process = home.start("claude", "--tools", "", *form, "--print", f"say {WORDS}")
@@ -75,6 +74,3 @@ def test_a_sidecar_that_is_killed_costs_a_pause(home: Home, moment: str) -> None
         limit.cancel()
         events = [json.loads(line) for line in said]
         assert (events[-1]["type"], events[-1]["is_error"], events[-1]["result"]) == ("result", False, WORDS)
-        retries += sum(event.get("subtype") == "api_retry" for event in events)
-    if moment == "before the first byte":
-        assert retries == 0, "the relay asks again; the client need not know"
