@@ -1,4 +1,4 @@
-"""The words of claude-local itself: help, version, status, stop. HTTP on the Unix socket; nothing is ever started."""
+"""The words of claude-local itself: help, version, status, stop, cache. HTTP on the Unix socket; it starts nothing."""
 
 import contextlib
 import http.client
@@ -32,6 +32,7 @@ with "-", it is Claude Code:  claude-local --print "Hello in 5 words"
 
   claude-local status [--json]    what runs: model, memory, terminals
   claude-local stop [--now]       end it, after the running answers, or at once
+  claude-local cache [clear]      what has been read and lies on disk: list it, or erase all of it
   claude-local version            the version of claude-local
   claude-local help               this text
   claude-local -- COMMAND …       COMMAND, even if it is one of the words above
@@ -108,7 +109,31 @@ def _stop_leaving(directory: RunDirectory, now: bool) -> None:
     print("stopped" if attach.holder(directory) != pid else f"sidecar {pid} does not end: kill -9 {pid}")
 
 
-WORDS: dict[str, Callable[[list[str]], int]] = {"help": help_, "version": version, "status": status, "stop": stop}
+def cache(arguments: list[str]) -> int:
+    """List the prefixes on disk, or erase them: the ones that a sidecar has in memory as well."""
+    from shim import cache as files
+
+    folder = config.load().prefixes
+    if not _options(arguments, ("clear",)):
+        print(
+            files.describe(files.found(folder), time.time()) if folder else "nothing is kept on disk: disk_cache is off"
+        )
+        return 0
+    try:
+        _ask("POST", control.FORGET_PATH)
+    finally:
+        erased = files.erase(folder) if folder else 0
+    print(f"erased {files.size(erased)}")
+    return 0
+
+
+WORDS: dict[str, Callable[[list[str]], int]] = {
+    "help": help_,
+    "version": version,
+    "status": status,
+    "stop": stop,
+    "cache": cache,
+}
 
 
 def describe(table: dict[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """What the command line means: a word of ours, or a command. Pure; it looks at nothing but the words."""
 
-OURS = ("status", "stop", "version", "help")
+OURS = ("status", "stop", "cache", "version", "help")
 """The words that come before any command of the same name; `claude-local -- NAME` reaches the command."""
 
 CLAUDE = "claude"

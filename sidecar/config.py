@@ -34,6 +34,11 @@ class Config(NamedTuple):
     """Memory for cached prefixes in GB; 0 = a quarter of what is free once the model is loaded."""
     kv_bits: str = "auto"
     """auto | 16 | 8 | 4: bits for each number of a KV cache; auto = fewer where 16 would leave too short a window."""
+    disk_cache: str = ""
+    """Where prefixes are kept on disk; empty = the platform's place, off = nowhere."""
+    disk_cache_gb: float = 8.0
+    """The most that they take there, never more than a tenth of what is free: some thirty agent prompts of 12,000
+    tokens, for a model of middling size."""
     memory_caution_gb: float = 2.0
     """Free memory below which what is only kept for speed is given back."""
     memory_critical_gb: float = 1.0
@@ -56,6 +61,15 @@ class Config(NamedTuple):
     @property
     def data(self) -> Path:
         return Path(self.data_dir) if self.data_dir else _home_directory("data")
+
+    @property
+    def prefixes(self) -> Path | None:
+        """The folder of prefixes on disk; None = there is none."""
+        if self.disk_cache.lower() in ("off", "no", "false", "0"):
+            return None
+        return (
+            Path(self.disk_cache).expanduser().absolute() if self.disk_cache else _home_directory("cache") / "prefixes"
+        )
 
     @property
     def logs(self) -> Path:
@@ -131,8 +145,14 @@ def _home() -> str:
 
 def _home_directory(kind: str, platform: str = sys.platform) -> Path:
     if platform == "darwin":
-        place = {"data": "Library/Application Support/claude-local", "logs": "Library/Logs/claude-local"}
+        place = {
+            "data": "Library/Application Support/claude-local",
+            "cache": "Library/Caches/claude-local",
+            "logs": "Library/Logs/claude-local",
+        }
         return Path(_home()) / place[kind]
     if kind == "data":
         return Path(os.environ.get("XDG_DATA_HOME") or os.path.join(_home(), ".local/share")) / "claude-local"
+    if kind == "cache":
+        return Path(os.environ.get("XDG_CACHE_HOME") or os.path.join(_home(), ".cache")) / "claude-local"
     return Path(os.environ.get("XDG_STATE_HOME") or os.path.join(_home(), ".local/state")) / "claude-local" / "logs"

@@ -24,6 +24,7 @@ CONTROL = "/control/"
 LEASE_PATH = "/control/lease"
 STATUS_PATH = "/control/status"
 STOP_PATH = "/control/stop"
+FORGET_PATH = "/control/forget"
 
 SOCKET_PATH_LIMIT = 100
 """Bytes; sun_path holds 104 on macOS and 108 on Linux, and the private bind name is a little longer."""

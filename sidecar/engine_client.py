@@ -50,11 +50,15 @@ class Backoff:
 class Engine:
     """At most one engine process, with at most one model in it."""
 
-    def __init__(self, nursery: trio.Nursery, memory: Memory, limit: float = 0.0) -> None:
-        """`limit`: bytes that all our processes may hold together, 0 = what there is."""
+    def __init__(
+        self, nursery: trio.Nursery, memory: Memory, limit: float = 0.0, disk: tuple[str, int] = ("", 0)
+    ) -> None:
+        """`limit`: bytes that all our processes may hold together, 0 = what there is; `disk`: the folder of prefixes,
+        empty for none, and the most bytes in it."""
         self._nursery = nursery
         self._memory = memory
         self._limit = limit
+        self._disk = disk
         self._process: Process | None = None
         self._starting = trio.Lock()
         self._users = 0
@@ -188,11 +192,16 @@ class Engine:
             if not self._users:
                 await self._stop()
 
-    async def kill(self) -> None:
-        """End the process at once, whoever uses it, and start no other."""
+    async def drop(self) -> None:
+        """Have it forget all prefixes, on disk too."""
+        if self._process is not None:
+            await self._process.drop()
+
+    async def kill(self, gently: bool = False) -> None:
+        """End the process at once, whoever uses it, and start no other. `gently`: it may write what it has read."""
         self._closed = True
         if self._process is not None:
-            await self._process.kill()
+            await (self._process.stop() if gently else self._process.kill())
         self._process, self._state = None, "absent"
 
     async def _start(self, model: LocalModel) -> None:
@@ -201,7 +210,7 @@ class Engine:
         try:
             # Known before it has loaded, so that it can be evacuated while it does.
             self._process = process = await Process.spawn(model)
-            await process.load(self._nursery, self._memory.view.lines.critical, self._limit)
+            await process.load(self._nursery, self._memory.view.lines.critical, self._limit, self._disk)
             self._state = "ready"
             log.info("engine %d has loaded %s in %.1f s", process.pid, model.name, trio.current_time() - began)
         except Unavailable as error:

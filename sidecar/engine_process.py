@@ -20,6 +20,7 @@ from sidecar.frames import (
     Cancel,
     Count,
     Decoder,
+    Drop,
     Failed,
     Frame,
     FromEngine,
@@ -104,8 +105,9 @@ class Process:
         ours.setblocking(False)
         return cls(model, process, trio.SocketStream(trio.socket.from_stdlib_socket(ours)))
 
-    async def load(self, nursery: trio.Nursery, reserve: float, limit: float) -> None:
-        """Load the model; raises Unavailable when it does not load. `reserve`, `limit`: as in `Load`, in bytes."""
+    async def load(self, nursery: trio.Nursery, reserve: float, limit: float, disk: tuple[str, int]) -> None:
+        """Load the model; raises Unavailable when it does not load. `reserve`, `limit`: as in `Load`, in bytes; `disk`:
+        the folder of prefixes and the most bytes in it."""
         model = self.model
         try:
             async with self._exchange(0) as answers:
@@ -113,7 +115,7 @@ class Process:
                 nursery.start_soon(self._watch)
                 limits = model.limits
                 sizes = (limits.context_window, limits.cache_bytes, reserve, limit, limits.kv_bits)
-                await self._send(Load(model.files.path, model.name, *sizes))
+                await self._send(Load(model.files.path, model.name, *sizes, *disk))
                 match await anext(answers, None):
                     case Ready() as ready:
                         self._loaded, self.ready = True, ready
@@ -131,6 +133,11 @@ class Process:
         """Have it give back so many bytes."""
         if not self.gone and not self._sending.locked():
             await self._send(Shed(wanted))
+
+    async def drop(self) -> None:
+        """Have it forget all prefixes, on disk too."""
+        if not self.gone:
+            await self._send(Drop())
 
     def end_now(self, why: str) -> None:
         """Kill it from any thread; the event loop sees its frames end, and answers whoever waited with `why`."""

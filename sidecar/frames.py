@@ -132,6 +132,10 @@ class Load(Frame, frozen=True):
     """The most that all our processes may hold; 0 = no limit."""
     kv_bits: int = 16
     """Bits for each number of a KV cache; 8 or 4 only for models whose caches can be quantised."""
+    disk_path: str = ""
+    """Folder of the prefixes on disk, of all models; empty = they are kept in memory alone."""
+    disk_bytes: int = 0
+    """The most that it may hold."""
 
 
 class Generate(Frame, frozen=True):
@@ -166,7 +170,7 @@ class Cancel(Frame, frozen=True):
 
 
 class Drop(Frame, frozen=True):
-    """Forget every cached prefix."""
+    """Forget every cached prefix, on disk too."""
 
 
 class Shed(Frame, frozen=True):
@@ -301,6 +305,11 @@ class Heartbeat(Frame, frozen=True):
     """The most that live arrays took at once since the load."""
     queue: tuple[Queued, ...] = ()
     """Who waits, the next first."""
+    cache_nodes: int = 0
+    """Pieces of them in memory."""
+    disk_bytes: int = 0
+    """Cached prefixes on disk, of this model."""
+    disk_nodes: int = 0
 
 
 FromEngine = (

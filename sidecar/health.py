@@ -38,6 +38,12 @@ def memory_in_full(view: View, beat: Heartbeat | None, refused: int) -> dict[str
         **memory(view, view.accepting),
         "engine_gb": round(beat.active_bytes / GB, 3) if beat else 0.0,
         "prefix_cache_gb": round(beat.cache_bytes / GB, 3) if beat else 0.0,
+        "prefixes": {
+            "memory_bytes": beat.cache_bytes if beat else 0,
+            "memory_nodes": beat.cache_nodes if beat else 0,
+            "disk_bytes": beat.disk_bytes if beat else 0,
+            "disk_nodes": beat.disk_nodes if beat else 0,
+        },
         "pool_gb": round(beat.pool_bytes / GB, 3) if beat else 0.0,
         "peak_gb": round(beat.peak_bytes / GB, 3) if beat else 0.0,
         "shed": view.sheds,

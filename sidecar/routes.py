@@ -20,7 +20,7 @@ from sidecar.anthropic import models
 from sidecar.anthropic import request as api
 from sidecar.anthropic.reply import Reply, sse
 from sidecar.attempt import Attempt, count, unavailable
-from sidecar.control import CONTROL, LEASE_PATH, PROTOCOL, STATUS_PATH, STOP_PATH, LeaseEvent, LeaseRequest
+from sidecar.control import CONTROL, FORGET_PATH, LEASE_PATH, PROTOCOL, STATUS_PATH, STOP_PATH, LeaseEvent, LeaseRequest
 from sidecar.download import ModelUnavailable
 from sidecar.engine_client import Engine
 from sidecar.errors import (
@@ -105,6 +105,7 @@ class App:
             LEASE_PATH: {"POST": lambda: self._lease(connection, request)},
             STATUS_PATH: {"GET": lambda: connection.respond_json(self.status())},
             STOP_PATH: {"POST": lambda: self._stop(connection, request)},
+            FORGET_PATH: {"POST": lambda: self._forget(connection)},
             "/v1/messages": {"POST": lambda: self._messages(connection, request, request_id)},
             "/v1/messages/count_tokens": {"POST": lambda: self._count(connection, request, request_id)},
             "/v1/models": {"GET": lambda: self._models(connection, request, request_id)},
@@ -197,6 +198,10 @@ class App:
         if failure is not None:
             raise failure
         return model
+
+    async def _forget(self, connection: Connection) -> None:
+        await self._engine.drop()
+        await connection.respond_json({"forgotten": True})
 
     async def _stop(self, connection: Connection, request: Request) -> None:
         try:

@@ -146,7 +146,8 @@ async def serve(
 
         limit = config.memory_limit_gb * GB
         memory = Memory(Probe(limit, ours), memory_lines(config), ours)
-        engine = Engine(nursery, memory, limit)
+        disk = (str(config.prefixes or ""), int(min(config.disk_cache_gb * GB, 1 << 62)))
+        engine = Engine(nursery, memory, limit, disk)
         library = Library(config, lambda: memory.view.sample.available + engine.held_bytes())
         memory.look(time.monotonic())
         app = App(leases, library, engine, memory)
@@ -165,7 +166,7 @@ async def serve(
             with trio.move_on_after(DRAIN_S):
                 while leases.running and not app.now_please:
                     await app.changed.wait()
-        await engine.kill()
+        await engine.kill(gently=not app.now_please)
         log.info("sidecar %d leaves", os.getpid())
         nursery.cancel_scope.cancel()
 

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# What tests read is nobody's conversation: it goes to no disk but where a test says so.
+os.environ["CLAUDE_LOCAL_DISK_CACHE"] = "off"
+
 FULL = bool(os.environ.get("CLAUDE_LOCAL_TEST_FULL"))
 """Whether the long ones run too: `bin/test --full`."""
 

@@ -39,7 +39,9 @@ class Layout:
     def __init__(self, new_cache: Callable[[], Cache]) -> None:
         self._new_cache = new_cache
         self._kinds = [_kind(leaf) for leaf in _leaves(new_cache())]
-        self.cuts = all(map(_is_cut, self._kinds))
+        self.leaves = sum(map(_is_cut, self._kinds))
+        """How many caches of a row can be cut."""
+        self.cuts = self.leaves == len(self._kinds)
         """Whether a row can be resumed at any token: no layer has a state."""
         self.unknown = not all(isinstance(leaf, _BaseCache) for leaf in _leaves(new_cache()))
         """Whether only the model itself understands its caches: such rows cannot be kept."""

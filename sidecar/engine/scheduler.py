@@ -166,7 +166,7 @@ class Scheduler:
         self.prefixes.shed(self.prefixes.nbytes - max(0, wanted))
 
     def _begin(self, stream: Stream) -> None:
-        cache, stream.cached, from_disk = self.prefixes.find(stream.tokens, stream.priority)
+        cache, stream.cached, from_disk = self.prefixes.find(stream.tokens, stream.priority, stream.keep)
         stream.cache = cache or self.model.new_cache()
         stream.read = stream.cached
         self.reading.append(stream)

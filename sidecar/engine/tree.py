@@ -35,6 +35,10 @@ class Node:
     """Of all that it stands for: the chain of parents up to the root, whose digest is the model's."""
     payload: Any = None
     """Slices, or a mark's State; None while it is on disk alone."""
+    file: str = ""
+    """On disk; empty while it is in memory alone."""
+    outgrown: str = ""
+    """The file of a shorter one in its place, which goes when it has one itself."""
     nbytes: int = 0
     """Of the payload in memory."""
     rank: int = 0

@@ -21,7 +21,9 @@ import psutil
 
 from sidecar.engine import model as models
 from sidecar.engine.admission import Room
+from sidecar.engine.disk import open_disk
 from sidecar.engine.prefix import PrefixCache
+from sidecar.engine.row import Layout
 from sidecar.engine.scheduler import Scheduler
 from sidecar.fit import ENGINE_BYTES
 from sidecar.frames import (
@@ -44,6 +46,14 @@ from sidecar.frames import (
 from sidecar.guard import Sample
 from sidecar.probe import Probe
 
+QUIET_S = 0.1
+"""Without a request for so long a piece of what was read is written to disk, then the next: a client that asks again
+at once, as in a loop of tools, does not wait for it."""
+BUSY_S = 5.0
+"""While requests run, one piece is written as often: some tens of milliseconds for the largest ones."""
+LAST_S = 1.0
+"""For writing at the end."""
+
 log = logging.getLogger(__name__)
 
 
@@ -61,17 +71,31 @@ class Worker:
         """Serve until Stop; the process exits with the socket's end."""
         threading.Thread(target=self._receive, name="receive", daemon=True).start()
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
+        wrote = time.monotonic()
         while True:
             scheduler = self._scheduler
+            idle = scheduler is None or scheduler.idle
+            unwritten = scheduler is not None and scheduler.prefixes.unwritten
             try:
-                frame = self._inbox.get(block=scheduler is None or scheduler.idle)
+                frame = self._inbox.get(block=idle, timeout=QUIET_S if unwritten else None)
             except queue.Empty:
                 assert scheduler is not None
-                self._timed(scheduler.step)
+                if not idle:
+                    self._timed(scheduler.step)
+                if idle or (unwritten and time.monotonic() - wrote > BUSY_S):
+                    self._timed(scheduler.prefixes.write)
+                    wrote = time.monotonic()
                 continue
             if isinstance(frame, Stop):
+                self._write_rest()
                 return
             self._timed(lambda frame=frame: self._handle(frame))  # type: ignore[misc]
+
+    def _write_rest(self) -> None:
+        """What has been read since it was last quiet, as far as it can be written while somebody waits."""
+        until = time.monotonic() + LAST_S
+        while self._scheduler is not None and self._scheduler.prefixes.unwritten and time.monotonic() < until:
+            self._scheduler.prefixes.write()
 
     def _handle(self, frame: ToEngine) -> None:
         if isinstance(frame, Load):
@@ -90,7 +114,7 @@ class Worker:
             case Cancel():
                 scheduler.cancel(frame.id)
             case Drop():
-                scheduler.prefixes.shed(0)
+                scheduler.prefixes.clear()
             case Shed(bytes=wanted):
                 scheduler.shed(wanted)
 
@@ -102,9 +126,17 @@ class Worker:
             log.exception("cannot load %s", load.path)
             self._send(Failed(0, "invalid", f"{type(error).__name__}: {error}"))
             return
-        prefixes, room = PrefixCache(load.cache_bytes, model.new_cache), partial(look, probe, load.reserve_bytes)
+        prefixes, room = self._prefixes(load, model), partial(look, probe, load.reserve_bytes)
         self._scheduler = Scheduler(model, load.context, prefixes, self._send, room)
         self._send(Ready(load.name, load.context, model.costs.per_token, model.kv.bits, model.one_by_one))
+
+    @staticmethod
+    def _prefixes(load: Load, model: models.Model) -> PrefixCache:
+        disk = None
+        if load.disk_path:
+            layout = Layout(model.new_cache).name
+            disk = open_disk(Path(load.disk_path), load.disk_bytes, Path(load.path), load.name, layout)
+        return PrefixCache(load.cache_bytes, model.new_cache, disk)
 
     def _timed(self, act: Callable[[], None]) -> None:
         self._step_began = time.monotonic()
@@ -127,6 +159,7 @@ class Worker:
     def _beat(self) -> None:
         while True:
             began, scheduler = self._step_began, self._scheduler
+            disk = scheduler.prefixes.disk if scheduler else None
             self._send(
                 Heartbeat(
                     step_s=time.monotonic() - began if began else 0.0,
@@ -136,6 +169,9 @@ class Worker:
                     cache_bytes=scheduler.prefixes.nbytes if scheduler else 0,
                     output_tokens=scheduler.output_tokens if scheduler else 0,
                     pool_bytes=mx.get_cache_memory(),
+                    cache_nodes=scheduler.prefixes.nodes if scheduler else 0,
+                    disk_bytes=disk.used if disk else 0,
+                    disk_nodes=disk.count if disk else 0,
                     peak_bytes=max(mx.get_peak_memory(), scheduler.memory.peak if scheduler else 0),
                     queue=scheduler.queue() if scheduler else (),
                 )

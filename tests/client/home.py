@@ -42,6 +42,7 @@ class Machine:
             "CLAUDE_LOCAL_RUN_DIR": str(self.run),
             "CLAUDE_LOCAL_DATA_DIR": str(self.folder / "data"),
             "CLAUDE_LOCAL_LOG_DIR": str(self.folder / "logs"),
+            "CLAUDE_LOCAL_DISK_CACHE": "off",
             "CLAUDE_LOCAL_GRACE": str(grace),
             "CLAUDE_LOCAL_MODEL": MODEL,
         }

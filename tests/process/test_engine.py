@@ -24,7 +24,7 @@ WINDOW = 6000
 class EngineProcess:
     """The worker, spoken to as the sidecar does."""
 
-    def __init__(self, model: Path, environment: dict[str, str] | None = None, kv_bits: int = 16) -> None:
+    def __init__(self, model: Path, environment: dict[str, str] | None = None, **load: Any) -> None:
         self._socket, theirs = socket.socketpair()
         self._socket.settimeout(120)
         command = [sys.executable, "-I", "-m", "sidecar.engine.worker", str(theirs.fileno())]
@@ -35,7 +35,7 @@ class EngineProcess:
         self._decoder = frames.Decoder(frames.FromEngine)
         self._pending: list[Any] = []
         self._last_id = 0
-        self.send(frames.Load(str(model), model.name, WINDOW, 1 << 28, kv_bits=kv_bits))
+        self.send(frames.Load(str(model), model.name, WINDOW, 1 << 28, **load))
         self.first = self.receive()
 
     def send(self, frame: frames.Frame) -> None:
@@ -86,8 +86,8 @@ class EngineProcess:
 
 
 @contextlib.contextmanager
-def running(model: Path, kv_bits: int = 16) -> Iterator[EngineProcess]:
-    engine = EngineProcess(model, kv_bits=kv_bits)
+def running(model: Path, **load: Any) -> Iterator[EngineProcess]:
+    engine = EngineProcess(model, **load)
     try:
         yield engine
     finally:

@@ -98,7 +98,7 @@ tokens = st.lists(st.integers(0, 1), min_size=2, max_size=14)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(said=st.lists(tokens, min_size=1, max_size=8), asked=st.lists(tokens, max_size=5))
 def test_the_longest_known_beginning_is_found_and_is_right(
     kind: NewCache, said: list[list[int]], asked: list[list[int]]
@@ -125,7 +125,7 @@ def test_the_longest_known_beginning_is_found_and_is_right(
 
 
 @pytest.mark.parametrize("kind", [full, quantised])
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(said=st.lists(tokens, min_size=1, max_size=8))
 def test_what_conversations_share_is_kept_once(kind: NewCache, said: list[list[int]]) -> None:
     prefixes = PrefixCache(LOTS, kind, block=4)
@@ -138,7 +138,7 @@ def test_what_conversations_share_is_kept_once(kind: NewCache, said: list[list[i
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(steps=st.lists(st.tuples(tokens, st.integers(0, 40), st.sampled_from(Priority)), max_size=8))
 def test_the_budget_holds_at_every_moment(kind: NewCache, steps: list[tuple[list[int], int, Priority]]) -> None:
     prefixes = PrefixCache(6000, kind, block=4)
@@ -151,7 +151,7 @@ def test_the_budget_holds_at_every_moment(kind: NewCache, steps: list[tuple[list
         if found.cache:
             assert held(found.cache) == held(row(kind, conversation[: found.length]))
     prefixes.shed(0)
-    assert (prefixes.nbytes, len(prefixes)) == (0, 0)
+    assert (prefixes.nbytes, prefixes.nodes) == (0, 0)
     assert all(prefixes.match([*conversation, 0]) == 0 for conversation, _, _ in steps)
 
 
