@@ -45,6 +45,7 @@ def test_tmux_started_inside_keeps_the_port_and_not_the_model(light: RealPlace) 
         assert light.sidecars() != [first]
     finally:
         subprocess.run([*tmux, "kill-server"], check=True)
+        Path(door).unlink(missing_ok=True)
     wait_until(lambda: not census.words(relay))
     light.finish()
 
