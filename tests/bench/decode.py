@@ -1,6 +1,6 @@
 """Decode speed through the whole stack beside bare mlx-lm on the same model, for 1, 2, 4 and 8 streams, interleaved.
 
-    .venv/bin/python -m tests.bench.decode [--model DIR] [--rounds 7] [--budget 540] [--out FILE]
+    .venv/bin/python -m tests.bench.decode [--model DIR] [--tokens 192] [--rounds 7] [--budget 540] [--out FILE]
 
 Ours: client → relay → sidecar → engine and back, as a command under claude-local has it. Theirs, in a process of its
 own with the same BLAS: `stream_generate` for one stream, `batch_generate` for more. Both count tokens per second while
@@ -23,7 +23,6 @@ from tests.bench.results import Budget, Results, median, rotated
 from tests.bench.servers import started
 
 STREAMS = (1, 2, 4, 8)
-TOKENS = 192
 
 BARE = """
 import json, sys, time, mlx_lm
@@ -57,9 +56,9 @@ class Bare:
             text=True,
         )
 
-    def rate(self, words: list[str]) -> float:
+    def rate(self, words: list[str], tokens: int) -> float:
         assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(json.dumps([words, TOKENS]) + "\n")
+        self._process.stdin.write(json.dumps([words, tokens]) + "\n")
         self._process.stdin.flush()
         return float(self._process.stdout.readline())
 
@@ -71,18 +70,22 @@ class Bare:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path)
+    parser.add_argument("--tokens", type=int, default=192)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--budget", type=float, default=float("inf"))
     parser.add_argument("--out", type=Path, default=Path("decode.json"))
     options = parser.parse_args()
     model = (options.model or bench_model()).resolve()
-    results, budget = Results(options.out, bench="decode", tokens=TOKENS, model=model.name), Budget(options.budget)
+    results, budget = (
+        Results(options.out, bench="decode", tokens=options.tokens, model=model.name),
+        Budget(options.budget),
+    )
     bare = Bare(model)
     with started("ours", model, None) as server:
         server.start()
         terminal = server.terminal("here")
         for count in STREAMS:  # compile and warm
-            measure(terminal, bare, -1, count)
+            measure(terminal, bare, -1, count, options.tokens)
         for number in range(options.rounds):
             done = results.round(number)
             if done:
@@ -90,26 +93,26 @@ def main() -> None:
             if not budget.allows():
                 print(f"time is up in round {number}; the same command goes on")
                 break
-            done |= {str(count): measure(terminal, bare, number, count) for count in STREAMS}
+            done |= {str(count): measure(terminal, bare, number, count, options.tokens) for count in STREAMS}
             results.save()
             print(f"round {number}: {done}", flush=True)
     bare.close()
     show(results.table["rounds"])
 
 
-def measure(terminal: Endpoint, bare: Bare, number: int, count: int) -> dict[str, float]:
+def measure(terminal: Endpoint, bare: Bare, number: int, count: int, tokens: int) -> dict[str, float]:
     """Tokens per second of each, in an order that changes with the round."""
     words = [f"Round {number}, stream {stream} of {count}. {'Write a long story. ' * 8}" for stream in range(count)]
     rates = {}
     for name in rotated(["ours", "bare"], number):
-        rates[name] = ours(terminal, words) if name == "ours" else bare.rate(words)
+        rates[name] = ours(terminal, words, tokens) if name == "ours" else bare.rate(words, tokens)
     return rates
 
 
-def ours(terminal: Endpoint, words: list[str]) -> float:
-    asks = [Ask(({"role": "user", "content": each},), TOKENS, session=each) for each in words]
+def ours(terminal: Endpoint, words: list[str], tokens: int) -> float:
+    asks = [Ask(({"role": "user", "content": each},), tokens, session=each) for each in words]
     answers = ask(terminal, *asks)
-    assert all(answer.output_tokens == TOKENS for answer in answers), "an answer ended early"
+    assert all(answer.output_tokens == tokens for answer in answers), "an answer ended early"
     return window(answers)
 
 
