@@ -5,7 +5,7 @@ The sidecar decides with it which model may be loaded and how long its context i
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from sidecar.download import ModelFiles
 
@@ -158,7 +158,7 @@ class Costs:
     passes: "Passes" = Passes()
     """What a forward pass takes for itself, for the tokens that it reads."""
     layer_token: int = 0
-    """The same for each token that was there before: one layer at a time is copied when it grows."""
+    """The same for each token that there was room for before: one layer at a time is copied when it is written to."""
     step: int = 0
     """What one decode step takes for itself, for each row."""
     transient_limit: int = transient_limit(0)
@@ -168,10 +168,9 @@ class Costs:
         whole = self.per_token * _steps(tokens)
         return whole + self.fixed + sum(each * min(tokens, window + reading - 1) for window, each in self.rolling)
 
-    def grown(self, prompt: int, reply: int) -> int:
-        """The same of a row in the batch, which begins exactly as long as its prompt."""
-        length = prompt + _steps(reply)
-        return self.per_token * length + self.fixed + sum(each * min(length, window) for window, each in self.rolling)
+    def state(self, tokens: int) -> int:
+        """What of a row cannot be cut at another token: the part that is kept whole wherever it is kept."""
+        return self.fixed + sum(each * min(tokens, window) for window, each in self.rolling)
 
     @property
     def trims(self) -> bool:
@@ -182,11 +181,11 @@ class Costs:
         """What reading `tokens` takes for itself when the context is so long after them."""
         if not self.per_token and self.rolling:
             context = min(context, tokens + max(window for window, _ in self.rolling))
-        return self.passes.bytes(tokens, context) + self.layer_token * (context - tokens)
+        return self.passes.bytes(tokens, context) + self.layer_token * _steps(context - tokens)
 
     def seen(self, tokens: int, context: int, taken: int) -> "Costs":
         """The costs, corrected by a pass that took so many bytes for itself."""
-        grown = self.layer_token * (context - tokens)
+        grown = self.layer_token * _steps(context - tokens)
         return replace(self, passes=self.passes.seen(tokens, context, max(1, taken - grown), FORGET))
 
     def chunk(self, read: int) -> int:
@@ -226,42 +225,47 @@ class Demand:
 def peak(costs: Costs, streams: Sequence[Demand], kept: int = 0, kept_limit: int = 1 << 62) -> int:
     """The most that these streams and `kept` bytes of prefixes, at most `kept_limit`, will take at once.
 
-    While a prompt is read, its row and the pass. When a row joins the batch, and whenever the batch grows, the old one
-    and the new one, whose every row is as long as the longest; the row itself is then a kept prefix.
+    While a prompt is read, its row and the pass, beside the rows of the others. While they decode, a row each, as long
+    as the longest where they share a pass; one layer of them is there twice while they grow, and one row when it leaves
+    the others. What is kept of a prompt is a copy of it.
     """
     if not streams:
         return kept
-    passes = [_reading(costs, stream) for stream in streams if not stream.decoding]
-    rows, copies = sum(each.row for each in passes), sum(each.copies for each in passes)
-    longest = max(streams, key=lambda stream: stream.total)
-    batch = len(streams) * costs.grown(longest.prompt, longest.reply)
-    before = batch - batch // len(streams)
-    reading = min(kept + copies, kept_limit) + rows + before + max((each.extra for each in passes), default=0)
-    # At its end a row is copied out of the batch, which is no more than the batch again.
-    decoding = 2 * batch + len(streams) * costs.step
-    return max(reading, min(kept + copies + rows, kept_limit) + decoding)
+    longest = max(stream.total for stream in streams)
+    row = costs.row(longest)
+    most = 0
+    for stream in streams:
+        if not stream.decoding:
+            others = sum(_left(costs, other, other.prompt) for other in streams if other is not stream)
+            most = max(most, (len(streams) - 1) * row + _reading(costs, stream, kept + others, kept_limit))
+    shared = row if len(streams) > 1 else 0
+    growing = len(streams) * (row + costs.layer_token * longest + costs.step)
+    left = sum(_left(costs, stream, stream.prompt) for stream in streams)
+    return max(most, min(kept + left, kept_limit) + growing + shared)
 
 
-class _Reading(NamedTuple):
-    """What the rest of a prompt takes in bytes: its row, copies of it, and the most beyond its row while it is read."""
-
-    row: int
-    copies: int
-    extra: int
-
-
-def _reading(costs: Costs, stream: Demand) -> _Reading:
-    read, copies, row = stream.read, 0, costs.row(stream.read)
-    most = row
+def _reading(costs: Costs, stream: Demand, kept: int, kept_limit: int) -> int:
+    """The most that one row takes until its prompt is read, together with what is kept then."""
+    read, row = stream.read, costs.row(stream.read)
+    most = min(kept, kept_limit) + row
     while read < stream.prompt - 1:
         ahead = (cut - read for cut in stream.cuts if cut > read)
         size = min(costs.chunk(read), stream.chunk, stream.prompt - 1 - read, *ahead)
+        held = min(kept + _left(costs, stream, read), kept_limit)
         read += size
         before, row = row, costs.row(read, size)
-        most = max(most, max(before, row) + costs.transient(size, read))
-        if read in stream.cuts:
-            copies += row
-    return _Reading(row, copies, most - row)
+        most = max(most, held + max(before, row) + costs.transient(size, read))
+    return max(most, min(kept + _left(costs, stream, stream.prompt), kept_limit) + row)
+
+
+def _left(costs: Costs, stream: Demand, read: int) -> int:
+    """Bytes that are kept of a prompt by the time that `read` tokens of it are read, beside what was known of it.
+
+    All of it at its end; before that, of rows that cannot be cut back, what there was at each cut.
+    """
+    at = [cut for cut in (*stream.cuts, stream.prompt) if stream.read < cut <= read]
+    states = 0 if costs.trims else sum(costs.state(cut) for cut in at)
+    return costs.per_token * (max(at, default=stream.read) - stream.read) + states
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,12 +160,13 @@ def recommended_sampling(path: Path) -> Sampling:
 def measure(weights: Any, kv: KvFormat = KvFormat()) -> tuple[int, Costs, float]:
     """Run a few hundred tokens through: the logits' width, what a request takes, and tokens read in a second.
 
-    Sturdier than reading configurations, whose keys differ from model to model.
+    Sturdier than reading configurations, whose keys differ from model to model. Shorter passes would say little of
+    longer ones, and the step after them must not be one for which the cache grows.
     """
     held = mx.get_active_memory()
     cache = kv.new_cache(weights)
     read, pace, taken, passes = 0, 0.0, list[tuple[int, int]](), Passes()
-    for tokens in (128, 384, 1024):
+    for tokens in (240, 512, 1024):
         if tokens == 1024 and (pace < 2 * tokens or passes.bytes(tokens, read + tokens) > transient_limit(held)):
             break  # it would sharpen the figures, but not be over in half a second, or take more than requests may
         began = time.perf_counter()

@@ -3,10 +3,13 @@
     .venv/bin/python -m tests.bench.prediction dense|grouped|sliding [requests] [longest]
 
 Uses the engine's scheduler itself, one request at a time. Predicted: what the engine is expected to hold at most, when
-the request is let in. Measured: MLX's own peak until the request has ended. Prints each pair as JSON, then a summary.
+the request is let in. Measured: MLX's own peak until the request has ended. Lengths are spread evenly over the orders
+of magnitude. The pace of reading is held still: on a machine that others use as well it sinks, and passes are then
+shorter and take less than was predicted. Prints each pair as JSON, then a summary.
 """
 
 import json
+import math
 import os
 import random
 import sys
@@ -15,6 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from sidecar.engine.plan import Pace
 from sidecar.engine_process import environment
 from tests.models import ARCHITECTURES, make_tiny
 
@@ -35,6 +39,13 @@ def main() -> None:
         print(f"{kind}: error of {name}: p50 {p50:.1%}, p95 {p95:.1%}, max {values[-1]:.1%}")
 
 
+class Steady(Pace):
+    """A machine that nobody else uses."""
+
+    def observe(self, tokens: int, seconds: float) -> None:
+        pass
+
+
 def measure(model: Path, count: int, longest: int) -> list[dict[str, Any]]:
     """One request after another; each prompt is new."""
     import mlx.core as mx
@@ -46,11 +57,13 @@ def measure(model: Path, count: int, longest: int) -> list[dict[str, Any]]:
 
     loaded = models.load(model, 16 * GIB)
     scheduler = Scheduler(
-        loaded, WINDOW, PrefixCache(GIB, loaded.new_cache), lambda frame: None, lambda: Room(16 * GIB, 16 * GIB)
+        loaded, WINDOW, PrefixCache(GIB, loaded.new_cache), lambda *frames: None, lambda: Room(16 * GIB, 16 * GIB)
     )
+    scheduler._pace = Steady(2048.0)
     chance, pairs = random.Random(7), []
     for number in range(count):
-        words = " ".join(f"w{chance.randrange(997)}" for _ in range(chance.randint(100, longest) // 4))
+        length = math.exp(chance.uniform(math.log(100), math.log(longest)))
+        words = " ".join(f"w{chance.randrange(997)}" for _ in range(int(length) // 4))
         conversation = frames.Conversation("", (frames.Message("user", (frames.Text(words),)),))
         answer = chance.choice([1, 16, 64, 300])
         scheduler.submit(frames.Generate(number, conversation, frames.Sampling(0.0), answer))
