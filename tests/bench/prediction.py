@@ -42,7 +42,7 @@ def main() -> None:
 class Steady(Pace):
     """A machine that nobody else uses."""
 
-    def observe(self, tokens: int, seconds: float) -> None:
+    def read(self, tokens: int, seconds: float) -> None:
         pass
 
 
