@@ -72,8 +72,11 @@ class Entry(NamedTuple):
 class Disk:
     """One model's folder. Files may vanish at any time; whoever writes the same one last wins."""
 
-    def __init__(self, folder: Path, fingerprint: bytes, limit: int, model: str = "") -> None:
-        """`limit`: bytes of all its files together, which the owner keeps to. Raises OSError when it cannot be used."""
+    def __init__(self, folder: Path, fingerprint: bytes, limit: int, model: str = "", pack: bool | None = None) -> None:
+        """`limit`: bytes of all its files together, which the owner keeps to; `pack`: whether costly ones are written
+        in 8 bit, by default where a GPU does it: a CPU takes a second for a piece of Phi-3. Raises OSError when the folder
+        cannot be used."""
+        self._pack = mx.default_device() == mx.gpu if pack is None else pack
         self.folder = folder
         self.fingerprint = fingerprint
         self.limit = limit
@@ -114,7 +117,7 @@ class Disk:
     def write(self, node: Node) -> str | None:
         """Write a node with its payload; its file's name, or None when the disk is full or must not be written to."""
         assert node.parent is not None
-        arrays, plain = _arrays(node)
+        arrays, plain = _arrays(node, self._pack)
         metadata = {
             "format": FORMAT,
             "fingerprint": self.fingerprint.hex(),
@@ -286,13 +289,13 @@ def _checksum(path: Path) -> int:
     return total
 
 
-def _arrays(node: Node) -> tuple[dict[str, mx.array], Any]:
+def _arrays(node: Node, pack: bool) -> tuple[dict[str, mx.array], Any]:
     """A payload by names, and what is not an array of it."""
     if isinstance(node.payload, State):
         return {str(index): array for index, array in enumerate(node.payload.arrays)}, node.payload.plain
     arrays = {f"{leaf}.{index}": each for leaf, slices in enumerate(node.payload) for index, each in enumerate(slices)}
     width = sum(2 * each.size // each.shape[2] for each in arrays.values())
-    if width < COSTLY:
+    if width < COSTLY or not pack:
         return arrays, None
     return dict(pair for name, array in arrays.items() for pair in _packed(name, array)), None
 

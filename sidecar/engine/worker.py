@@ -51,6 +51,8 @@ QUIET_S = 0.1
 at once, as in a loop of tools, does not wait for it."""
 BUSY_S = 5.0
 """While requests run, one piece is written as often: some tens of milliseconds for the largest ones."""
+BUSY_SHARE = 100
+"""The same where a piece takes longer: at most one part in so many of the time."""
 LAST_S = 1.0
 """For writing at the end."""
 
@@ -71,7 +73,7 @@ class Worker:
         """Serve until Stop; the process exits with the socket's end."""
         threading.Thread(target=self._receive, name="receive", daemon=True).start()
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
-        wrote = time.monotonic()
+        write_at = time.monotonic() + BUSY_S
         while True:
             scheduler = self._scheduler
             idle = scheduler is None or scheduler.idle
@@ -82,9 +84,11 @@ class Worker:
                 assert scheduler is not None
                 if not idle:
                     self._timed(scheduler.step)
-                if idle or (unwritten and time.monotonic() - wrote > BUSY_S):
+                began = time.monotonic()
+                if idle or (unwritten and began > write_at):
                     self._timed(scheduler.prefixes.write)
-                    wrote = time.monotonic()
+                    now = time.monotonic()
+                    write_at = now + max(BUSY_S, BUSY_SHARE * (now - began))
                 continue
             if isinstance(frame, Stop):
                 self._write_rest()

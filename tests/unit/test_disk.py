@@ -246,7 +246,7 @@ def test_costly_keys_and_values_are_written_in_eight_bit(tmp_path: Path) -> None
     cache = costly()
     keys = mx.random.normal((1, 1024, 10, 96)).astype(mx.float16)
     cache[0].update_and_fetch(keys, keys)
-    prefixes = opened(tmp_path / "m", costly)
+    prefixes = PrefixCache(LOTS, costly, Disk(tmp_path / "m", SIGN, LOTS, pack=True))
     prefixes.add(LONG[:10], cache)
     written(prefixes)
     [file] = files(tmp_path / "m")
