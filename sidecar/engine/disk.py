@@ -74,8 +74,8 @@ class Disk:
 
     def __init__(self, folder: Path, fingerprint: bytes, limit: int, model: str = "", pack: bool | None = None) -> None:
         """`limit`: bytes of all its files together, which the owner keeps to; `pack`: whether costly ones are written
-        in 8 bit, by default where a GPU does it: a CPU takes a second for a piece of Phi-3. Raises OSError when the folder
-        cannot be used."""
+        in 8 bit, by default where a GPU does it: a CPU takes a second for a piece of Phi-3. Raises OSError when the
+        folder cannot be used."""
         self._pack = mx.default_device() == mx.gpu if pack is None else pack
         self.folder = folder
         self.fingerprint = fingerprint
