@@ -27,6 +27,7 @@ from sidecar.frames import (
     Generate,
     Heartbeat,
     Load,
+    Prewarm,
     Ready,
     Shed,
     Stop,
@@ -138,6 +139,11 @@ class Process:
         """Have it forget all prefixes, on disk too."""
         if not self.gone:
             await self._send(Drop())
+
+    async def prewarm(self, place: str) -> None:
+        """Have it make ready what prompts of this folder begin with."""
+        if not self.gone:
+            await self._send(Prewarm(place))
 
     def end_now(self, why: str) -> None:
         """Kill it from any thread; the event loop sees its frames end, and answers whoever waited with `why`."""

@@ -154,6 +154,14 @@ class Generate(Frame, frozen=True):
     session: str = ""
     """Which client this belongs to: streams are scheduled fairly between sessions."""
     priority: Priority = Priority.MAIN
+    place: str = ""
+    """Key of the folder that it comes from: what the prompt begins with is remembered for its next session."""
+
+
+class Prewarm(Frame, frozen=True):
+    """Make ready what prompts from this folder begin with, when nobody wants anything else."""
+
+    place: str
 
 
 class Count(Frame, frozen=True):
@@ -183,7 +191,7 @@ class Stop(Frame, frozen=True):
     """Exit now."""
 
 
-ToEngine = Load | Generate | Count | Cancel | Drop | Shed | Stop
+ToEngine = Load | Generate | Prewarm | Count | Cancel | Drop | Shed | Stop
 
 
 # From the engine

@@ -3,6 +3,7 @@
 A state machine without a clock: every call that needs the time gets it. What to do at a deadline is `serve`'s.
 """
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -18,6 +19,11 @@ class Lease:
 
     request: LeaseRequest
     since: float
+
+    @property
+    def place(self) -> str:
+        """A key of its folder, which says nothing of its name."""
+        return hashlib.blake2b(str(self.request.folder).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
     def describe(self, now: float) -> dict[str, object]:
         """As `claude-local status` shows it."""

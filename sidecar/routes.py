@@ -140,7 +140,7 @@ class App:
         self.tell()
         log.info("lease granted: pid %d, %s, port %d", wanted.pid, wanted.command, wanted.port)
         try:
-            await connection.while_connected(lambda: self._lease_events(connection, wanted.model))
+            await connection.while_connected(lambda: self._lease_events(connection, lease))
         finally:
             self.leases.release(lease, trio.current_time())
             self.tell()
@@ -159,7 +159,8 @@ class App:
         )
         return LeaseEvent("refused", reason=reason, exit_code=75)
 
-    async def _lease_events(self, connection: Connection, name: str) -> None:
+    async def _lease_events(self, connection: Connection, lease: Lease) -> None:
+        name = lease.request.model
         await connection.send(LeaseEvent("granted", model=name).encode())
         try:
             model = await self._follow(connection, name)
@@ -167,8 +168,9 @@ class App:
             limits = model.limits
             known = {"model": name, "context_window": limits.context_window, "output_limit": limits.output_limit}
             await connection.send(LeaseEvent("loading", **known).encode())  # type: ignore[arg-type]
-            async with self._engine.use(model):
+            async with self._engine.use(model) as process:
                 self.leases.touch(trio.current_time())  # a long load is no idleness
+                await process.prewarm(lease.place)
             self.tell()
             await connection.send(LeaseEvent("ready", **known).encode())  # type: ignore[arg-type]
         except ModelUnavailable as error:
@@ -295,6 +297,7 @@ class App:
             thinking_budget=api.thinking_budget(parsed),
             session=request.headers.get(api.SESSION_HEADER, lease.request.token_sha256),
             priority=api.priority(parsed, request.headers),
+            place=lease.place,
         )
         if reason := self._memory.view.refusal():
             self._refused += 1

@@ -72,6 +72,12 @@ class PrefixCache:
         """How many leading tokens `find` would find."""
         return self._known(np.asarray(tokens[:-1], np.int32)).length
 
+    def resident(self, tokens: list[int]) -> int:
+        """The same, if all of it is in memory; else 0."""
+        path = self._known(np.asarray(tokens[:-1], np.int32))
+        end = path.mark or (path.nodes[-1] if path.nodes else None)
+        return path.length if end and all(node.payload is not None for node in end.above()) else 0
+
     def find(self, tokens: list[int], priority: Priority = Priority.MAIN, keep: bool = True) -> Found:
         """The longest known beginning of `tokens`, with room for all of them.
 

@@ -35,6 +35,8 @@ class Prompt:
     """Token counts at which other prompts are likely to part from this one (end of system and tools, of each part
     of the environment, start of the last user message), ascending: where a cache that cannot be trimmed needs
     checkpoints."""
+    stable: int
+    """Token count of what the first message begins with: system, tools and environment, as in the next session."""
     opening: str
     """What the template already wrote of the answer, such as an opened thinking block."""
     answer_start: int | None
@@ -129,11 +131,11 @@ class PromptBuilder:
         tools = [_definition(tool) for tool in _listed(conversation)] if self.native_calls else None
         head = self._render(messages, tools, conversation.thinking)
         tokens, starts = self._tokenise(head, prefill, replayed)
+        cuts = [_tokens_before(starts, cut) for cut in self._cuts(conversation, tools, head, replayed)]
         return Prompt(
             tokens=tokens,
-            boundaries=tuple(
-                sorted({_tokens_before(starts, cut) for cut in self._cuts(conversation, tools, head, replayed)})
-            ),
+            boundaries=tuple(sorted(set(cuts))),
+            stable=cuts[len(conversation.environment)],
             opening=head[len(self._render(messages, tools, conversation.thinking, open_answer=False)) :] + prefill,
             answer_start=self._answer_start(head, starts) if not prefill else None,
             asked=[*digests(conversation.messages)][-1],
@@ -172,7 +174,8 @@ class PromptBuilder:
     def _cuts(
         self, conversation: Conversation, tools: list[Turn] | None, head: str, replayed: Mapping[int, list[int]]
     ) -> list[int]:
-        """Positions in the text where a neighbour's prompt may part from this one.
+        """Positions in the text where a neighbour's prompt may part from this one: at each part of the environment, at
+        the first message, at the last of the user's.
 
         Found by rendering the conversation with other words: a template may write anything around a message.
         """

@@ -18,7 +18,7 @@ from sidecar.engine.decoder import Decoder, Sampled
 from sidecar.engine.model import Model
 from sidecar.engine.plan import Pace, piece, schedule
 from sidecar.engine.prefix import PrefixCache
-from sidecar.engine.stream import Stream, TooLong, prepare
+from sidecar.engine.stream import Stream, TooLong, prepare, warming
 from sidecar.engine.turns import MAX_ROWS, Rank, Shares, entrants, has_place, rank, waits
 from sidecar.fit import Demand
 from sidecar.frames import Failed, Finished, Frame, Generate, Progress, Queued, Started
@@ -58,7 +58,7 @@ class Scheduler:
     def idle(self) -> bool:
         return not (self.waiting or self.reading or self.decoding)
 
-    def submit(self, request: Generate) -> None:
+    def submit(self, request: Generate) -> Stream | None:
         """Render the prompt and queue the request; one that cannot run is answered with Failed at once."""
         try:
             stream = prepare(self.model, request, self.context_window)
@@ -69,6 +69,17 @@ class Scheduler:
         else:
             stream.arrived = time.monotonic()
             self.waiting.append(stream)
+            return stream
+        return None
+
+    def warm(self, request: int, tokens: list[int]) -> bool:
+        """Begin to read all tokens but the last, for nobody yet; False when that is no use."""
+        if len(tokens) >= self.context_window or self.prefixes.resident(tokens) == len(tokens) - 1:
+            return False
+        stream = warming(self.model, request, tokens)
+        stream.arrived = time.monotonic()
+        self.waiting.append(stream)
+        return True
 
     def cancel(self, request: int) -> None:
         """Forget a request; what was read of its prompt is kept."""

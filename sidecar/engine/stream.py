@@ -112,6 +112,23 @@ def prepare(model: Model, request: Generate, window: int) -> Stream:
     )
 
 
+def warming(model: Model, request: int, tokens: list[int]) -> Stream:
+    """What reads all tokens but the last, and answers nothing."""
+    return Stream(
+        id=request,
+        session="",
+        priority=Priority.PREWARM,
+        prompt=Prompt(tokens, (), len(tokens) - 1, "", None, b""),
+        tokens=list(tokens),
+        max_tokens=0,
+        limited_by_window=False,
+        sampler=None,
+        processors=[],
+        parser=AnswerParser(request, model.tokenizer, None, (), False),
+        detokenizer=None,
+    )
+
+
 def _opens_thought(tokenizer: TokenizerWrapper, opening: str) -> bool:
     return bool(tokenizer.has_thinking) and opening.rfind(tokenizer.think_start) > opening.rfind(tokenizer.think_end)
 

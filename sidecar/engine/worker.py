@@ -20,8 +20,10 @@ import mlx.core as mx
 import psutil
 
 from sidecar.engine import model as models
+from sidecar.engine import prewarm as prewarming
 from sidecar.engine.admission import Room
 from sidecar.engine.disk import open_disk
+from sidecar.engine.places import Places
 from sidecar.engine.prefix import PrefixCache
 from sidecar.engine.row import Layout
 from sidecar.engine.scheduler import Scheduler
@@ -37,6 +39,8 @@ from sidecar.frames import (
     Generate,
     Heartbeat,
     Load,
+    Prewarm,
+    Priority,
     Ready,
     Shed,
     Stop,
@@ -67,6 +71,7 @@ class Worker:
         self._inbox: queue.SimpleQueue[ToEngine] = queue.SimpleQueue()
         self._sending = threading.Lock()
         self._scheduler: Scheduler | None = None
+        self._prewarm: prewarming.Prewarm | None = None
         self._step_began = 0.0
 
     def run(self) -> None:
@@ -76,6 +81,8 @@ class Worker:
         write_at = time.monotonic() + BUSY_S
         while True:
             scheduler = self._scheduler
+            if self._prewarm and scheduler and scheduler.idle and self._inbox.empty():
+                self._prewarm.begin()
             idle = scheduler is None or scheduler.idle
             unwritten = scheduler is not None and scheduler.prefixes.unwritten
             try:
@@ -105,11 +112,16 @@ class Worker:
         if isinstance(frame, Load):
             self._load(frame)
             return
-        scheduler = self._scheduler
-        assert scheduler is not None, "the sidecar sends nothing before Ready"
+        scheduler, prewarm = self._scheduler, self._prewarm
+        assert scheduler is not None and prewarm is not None, "the sidecar sends nothing before Ready"
         match frame:
             case Generate():
-                scheduler.submit(frame)
+                prewarm.give_way()
+                stream = scheduler.submit(frame)
+                if stream and frame.place and frame.conversation.tools and frame.priority is Priority.MAIN:
+                    prewarm.places.learn(frame.place, stream.tokens[: stream.prompt.stable + 1])
+            case Prewarm(place=place):
+                prewarm.ask(place)
             case Count():
                 try:
                     self._send(Counted(frame.id, len(scheduler.model.prompts.build(frame.conversation).tokens)))
@@ -119,6 +131,7 @@ class Worker:
                 scheduler.cancel(frame.id)
             case Drop():
                 scheduler.prefixes.clear()
+                prewarm.clear()
             case Shed(bytes=wanted):
                 scheduler.shed(wanted)
 
@@ -132,6 +145,7 @@ class Worker:
             return
         prefixes, room = self._prefixes(load, model), partial(look, probe, load.reserve_bytes)
         self._scheduler = Scheduler(model, load.context, prefixes, self._send, room)
+        self._prewarm = prewarming.Prewarm(Places(prefixes.disk.folder if prefixes.disk else None), self._scheduler)
         self._send(Ready(load.name, load.context, model.costs.per_token, model.kv.bits, model.one_by_one))
 
     @staticmethod

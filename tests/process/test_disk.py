@@ -12,6 +12,7 @@ import pytest
 
 from sidecar import frames
 from sidecar.frames import Finished, Started
+from tests.agent import request
 from tests.process.fake_sidecar import is_running, wait_until
 from tests.process.test_engine import long_text, only, running, said, text
 from tests.process.test_sidecar import REAL, Sidecar
@@ -76,6 +77,30 @@ def test_a_prefix_survives_kill_9_of_everything(sidecar: Sidecar, tmp_path: Path
     cache = tmp_path / "cache"
     assert {stat.S_IMODE(path.stat().st_mode) for path in [cache, *cache.iterdir()]} == {0o700}
     assert {stat.S_IMODE(path.stat().st_mode) for path in files(cache)} == {0o600}
+
+
+def test_a_folders_next_session_finds_its_beginning_in_memory(sidecar: Sidecar) -> None:
+    """Made ready from disk by the terminal's lease, before its first request."""
+    body = request("/srv/one", "Hello", scale=0.1)
+    agent = {name: body[name] for name in ("system", "tools", "messages")}
+    assert sidecar.message(**agent)[0] == 200
+    quiet(sidecar)
+    engine = sidecar.status()["engine"]["pid"]
+    sidecar.processes[0].kill()
+    wait_until(lambda: not is_running(engine))
+    sidecar.start()
+    sidecar.lease().until("ready")
+
+    def warm() -> bool:
+        prefixes = sidecar.status()["memory"]["prefixes"]
+        return bool(prefixes["memory_nodes"] > 0 and sidecar.status()["requests"]["running"] == 0)
+
+    wait_until(warm)
+    body["messages"][0]["content"][1]["text"] = "What is this?"
+    assert sidecar.message(**agent)[0] == 200
+    [record] = sidecar.status()["recent"]
+    until_words = record["prompt_tokens"] - 400  # the folder's state and the words, in tokens of two letters
+    assert record["from_memory"] >= 0.95 * until_words
 
 
 def shim(sidecar: Sidecar, *words: str) -> str:

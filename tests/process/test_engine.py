@@ -192,6 +192,30 @@ def test_what_a_cancelled_request_had_read_is_kept(engine: EngineProcess) -> Non
     assert only(Started, again).cached_tokens >= frame.tokens
 
 
+def test_a_folders_beginning_is_made_ready_before_its_next_request(engine: EngineProcess) -> None:
+    system, place = long_text(300), "0123456789abcdef"
+    first = only(Finished, engine.ask(said("hello", system=system, tools=TOOLS), max_tokens=1, place=place))
+    engine.send(frames.Shed(1 << 40))
+    engine.send(frames.Prewarm("f" * 16))  # of a folder that nobody knows
+    engine.send(frames.Prewarm(place))
+    assert engine.until(Finished).cached_tokens == 0
+    started = only(Started, engine.ask(said("something else", system=system, tools=TOOLS), max_tokens=1, place=place))
+    assert started.cached_tokens >= 0.95 * first.prompt_tokens
+
+
+def test_a_request_takes_the_place_of_what_nobody_waits_for_and_what_was_read_stays(engine: EngineProcess) -> None:
+    conversation, place = said("hello", system=long_text(900), tools=TOOLS), "0123456789abcdef"
+    first = only(Finished, engine.ask(conversation, max_tokens=1, place=place))
+    engine.send(frames.Shed(1 << 40))
+    engine.send(frames.Prewarm(place))
+    read = engine.until(Progress).tokens
+    other = engine.submit(said("hi"), max_tokens=2)
+    engine.answers(other)
+    assert engine.until(Finished).cached_tokens >= read  # it goes on where it was
+    started = only(Started, engine.ask(conversation, max_tokens=1, place=place))
+    assert started.cached_tokens >= 0.95 * first.prompt_tokens
+
+
 def test_a_cancelled_stream_says_nothing_more(engine: EngineProcess) -> None:
     request = engine.submit(said("hello"), max_tokens=3000)
     engine.until(TextDelta)
