@@ -38,11 +38,9 @@ from sidecar.health import health, memory_in_full, queue
 from sidecar.history import History, Visit
 from sidecar.http import Connection, Disconnected, Request
 from sidecar.lease import Lease, Leases
-from sidecar.library import Library, LocalModel
+from sidecar.library import Library
 from sidecar.memory import Memory
-
-EX_TEMPFAIL = 75
-"""sysexits.h: not now, perhaps later."""
+from sidecar.welcome import welcome
 
 PER_TERMINAL, IN_ALL = 100, 256
 """Requests under way at most. Claude Code's /context asks 26 things at once, a script perhaps a hundred."""
@@ -140,7 +138,7 @@ class App:
         self.tell()
         log.info("lease granted: pid %d, %s, port %d", wanted.pid, wanted.command, wanted.port)
         try:
-            await connection.while_connected(lambda: self._lease_events(connection, lease))
+            await connection.while_connected(lambda: self._welcome(connection, lease))
         finally:
             self.leases.release(lease, trio.current_time())
             self.tell()
@@ -159,47 +157,13 @@ class App:
         )
         return LeaseEvent("refused", reason=reason, exit_code=75)
 
-    async def _lease_events(self, connection: Connection, lease: Lease) -> None:
-        name = lease.request.model
-        await connection.send(LeaseEvent("granted", model=name).encode())
-        try:
-            model = await self._follow(connection, name)
-            self._engine.check_room(model)
-            limits = model.limits
-            known = {"model": name, "context_window": limits.context_window, "output_limit": limits.output_limit}
-            await connection.send(LeaseEvent("loading", **known).encode())  # type: ignore[arg-type]
-            async with self._engine.use(model) as process:
-                self.leases.touch(trio.current_time())  # a long load is no idleness
-                await process.prewarm(lease.place)
-            self.tell()
-            await connection.send(LeaseEvent("ready", **known).encode())  # type: ignore[arg-type]
-        except ModelUnavailable as error:
-            await connection.send(LeaseEvent("failed", reason=str(error), exit_code=error.exit_code).encode())
-        except Unavailable as error:
-            await connection.send(LeaseEvent("failed", reason=str(error), exit_code=EX_TEMPFAIL).encode())
+    async def _welcome(self, connection: Connection, lease: Lease) -> None:
+        await welcome(connection, lease, self._library, self._engine, self._prepared)
         await trio.sleep_forever()
 
-    async def _follow(self, connection: Connection, name: str) -> LocalModel:
-        """Get the model and pass its download's progress on."""
-
-        async def tell() -> None:
-            while True:
-                await trio.sleep(0.2)
-                fetch = self._library.fetches.get(name)
-                if fetch is not None and fetch.total:
-                    await connection.send(LeaseEvent("downloading", done=fetch.done, total=fetch.total).encode())
-
-        failure: ModelUnavailable | None = None
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(tell)
-            try:
-                model = await self._library.get(name)
-            except ModelUnavailable as error:
-                failure = error
-            nursery.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
-        return model
+    def _prepared(self) -> None:
+        self.leases.touch(trio.current_time())  # a long load is no idleness
+        self.tell()
 
     async def _forget(self, connection: Connection) -> None:
         await self._engine.drop()

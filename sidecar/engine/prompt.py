@@ -4,7 +4,6 @@ Knows nothing of caches, scheduling or the public API. What a template supports 
 probes through it at load, not by model names.
 """
 
-import json
 import re
 import secrets
 from bisect import bisect_left
@@ -17,6 +16,7 @@ import msgspec
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 
 from sidecar.engine.call import OURS, PROBE, CallFormat, learn
+from sidecar.engine.description import definition, describe, describe_answer
 from sidecar.engine.parser import is_ours, said
 from sidecar.engine.replay import Replay, digests
 from sidecar.frames import Block, Call, Conversation, Message, Result, Text, Thinking, Tool, reminder
@@ -128,7 +128,7 @@ class PromptBuilder:
     def _build(self, conversation: Conversation, replayed: Mapping[int, list[int]]) -> Prompt:
         messages = self._messages(conversation, replayed)
         prefill = messages.pop()["content"] if messages[-1]["role"] == "assistant" else ""
-        tools = [_definition(tool) for tool in _listed(conversation)] if self.native_calls else None
+        tools = [definition(tool) for tool in _listed(conversation)] if self.native_calls else None
         head = self._render(messages, tools, conversation.thinking)
         tokens, starts = self._tokenise(head, prefill, replayed)
         cuts = [_tokens_before(starts, cut) for cut in self._cuts(conversation, tools, head, replayed)]
@@ -202,7 +202,7 @@ class PromptBuilder:
         if (listed := _listed(conversation)) and not self.native_calls:
             system = f"{system}\n\n{describe(listed)}".strip()
         if conversation.answer_schema is not None:
-            system = f"{system}\n\n{_describe_answer(conversation.answer_schema)}".strip()
+            system = f"{system}\n\n{describe_answer(conversation.answer_schema)}".strip()
         place = self._clean("\n\n".join(conversation.environment))
         if place and not (listed and self.native_calls):
             system, place = f"{system}\n\n{place}".strip(), ""
@@ -321,29 +321,6 @@ def _user(text: str) -> dict[str, Any]:
 
 def _listed(conversation: Conversation) -> list[Tool]:
     return [tool for tool in conversation.tools if tool.listed]
-
-
-def _definition(tool: Tool) -> dict[str, Any]:
-    function = {"name": tool.name, "description": tool.description, "parameters": tool.schema}
-    return {"type": "function", "function": function}
-
-
-def describe(tools: list[Tool]) -> str:
-    """The tools in words, for templates that know none. The call format is the most widely trained one."""
-    listed = "\n".join(json.dumps(_definition(tool)["function"], ensure_ascii=False) for tool in tools)
-    example = OURS.render(Call("", "function name", {"parameter": "value"}))
-    return (
-        "# Tools\nYou can call these functions; each line describes one, its parameters as JSON Schema:\n"
-        f"{listed}\n\nTo call one, write exactly this, and nothing after the last call:\n{example}\n"
-        "The result comes back between <tool_response> and </tool_response>. Never invent a result."
-    )
-
-
-def _describe_answer(schema: dict[str, Any]) -> str:
-    return (
-        "# Answer\nAnswer with JSON alone, without any other words, that this JSON Schema accepts:\n"
-        f"{json.dumps(schema, ensure_ascii=False)}"
-    )
 
 
 def _common_length(a: str, b: str) -> int:

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from sidecar import frames
-from sidecar.engine.prompt import describe
+from sidecar.engine.description import describe
 from sidecar.engine_process import environment
 from sidecar.frames import Conversation, Finished, Message, Text, TextDelta
 from tests.models import make_tiny
