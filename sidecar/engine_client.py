@@ -171,7 +171,7 @@ class Engine:
 
     async def bring_back(self) -> None:
         """Load the model of an engine that was given up, or that died, if there is room by now."""
-        process, now = self._process, time.monotonic()
+        process, now = self._process, trio.current_time()
         if process is None or not process.gone:
             return
         if not process.epitaph:

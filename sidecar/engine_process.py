@@ -77,7 +77,8 @@ class Process:
         self._requests: dict[int, trio.MemorySendChannel[FromEngine]] = {}
         self._last_id = 0
         self._heard = trio.current_time()
-        self._patience = START_S
+        self._beats = False
+        """Whether a heartbeat ever came."""
         self._loaded = False
 
     @property
@@ -231,7 +232,7 @@ class Process:
         self._heard = trio.current_time()
         if isinstance(frame, Heartbeat):
             self.heartbeat = frame
-            self._patience = SILENCE_S if self._loaded else LOADING_S
+            self._beats = True
             return
         if isinstance(frame, Ready):
             self.heartbeat = None  # the last one measured the load
@@ -251,7 +252,8 @@ class Process:
             if (late := trio.current_time() - looked - TICK_S) > TICK_S:
                 self._heard += late  # whatever held us up may have held it up as well
             stuck = self._loaded and self.heartbeat is not None and self.heartbeat.step_s > STEP_S
-            if stuck or trio.current_time() - self._heard > self._patience:
+            patience = SILENCE_S if self._loaded else LOADING_S if self._beats else START_S
+            if stuck or trio.current_time() - self._heard > patience:
                 log.error("the engine is stuck (%s): killing it", self.heartbeat)
                 await self.kill()
 

@@ -9,7 +9,7 @@ from tests.client.api import Terminal
 def asked(terminal: Terminal, folder: str, session: str, **changes: Any) -> dict[str, Any]:
     """An agent's first request from a folder, answered; returns the status's line about it."""
     headers = {"x-claude-code-session-id": session}
-    terminal.whole({**request(folder, "Hello", scale=0.3), "model": terminal.model, **changes}, headers)
+    terminal.whole({**request(folder, "Hello", scale=0.15), "model": terminal.model, **changes}, headers)
     record: dict[str, Any] = terminal.home.status()["recent"][-1]
     assert record["session"] == session[:8]
     return record

@@ -204,7 +204,7 @@ def test_a_folders_beginning_is_made_ready_before_its_next_request(engine: Engin
 
 
 def test_a_request_takes_the_place_of_what_nobody_waits_for_and_what_was_read_stays(engine: EngineProcess) -> None:
-    conversation, place = said("hello", system=long_text(900), tools=TOOLS), "0123456789abcdef"
+    conversation, place = said("hello", system=long_text(400), tools=TOOLS), "0123456789abcdef"
     first = only(Finished, engine.ask(conversation, max_tokens=1, place=place))
     engine.send(frames.Shed(1 << 40))
     engine.send(frames.Prewarm(place))

@@ -294,14 +294,6 @@ def test_an_engine_that_stands_still_is_replaced_and_what_it_had_not_begun_goes_
     assert real.status()["engine"]["pid"] != engine.pid
 
 
-def test_a_dead_engine_comes_back_for_terminals_that_are_open(real: Sidecar) -> None:
-    real.start()
-    real.lease().until("ready")
-    engine = real.status()["engine"]["pid"]
-    os.kill(engine, signal.SIGKILL)
-    wait_until(lambda: real.status()["engine"]["state"] == "ready" and real.status()["engine"]["pid"] != engine, 60)
-
-
 def test_a_model_that_cannot_be_loaded_is_tried_once_for_all_who_wait(
     real: Sidecar, tiny: Path, tmp_path: Path
 ) -> None:
