@@ -67,7 +67,9 @@ class SmallMachine:
         except (OSError, ValueError):
             self.group, command = None, REAL
             variables["CLAUDE_LOCAL_MEMORY_LIMIT_GB"] = str(limit / GB)
-        self.sidecar = Sidecar(folder, command, model, CLAUDE_LOCAL_GRACE="60", **variables)
+        # Caches as they are: packed ones would fit, and what is tested here is what happens when something does not.
+        variables |= {"CLAUDE_LOCAL_GRACE": "60", "CLAUDE_LOCAL_KV_BITS": "16"}
+        self.sidecar = Sidecar(folder, command, model, **variables)
         self._ballast: subprocess.Popen[str] | None = None
 
     def memory(self) -> dict[str, Any]:
