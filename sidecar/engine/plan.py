@@ -8,8 +8,11 @@ from sidecar.fit import CHUNK, SHORTEST_CHUNK
 
 SLICE_S, ALONE_S = 0.15, 1.0
 """Seconds that a piece of a prompt may take: beside streams (their longest gap), alone (how late a cancel is seen)."""
-DECODES_PER_SLICE = 4
-"""Decode steps between two slices: with 4 a stream's median gap stays undisturbed, with 1 it is the slice's length."""
+SHARE = 0.25
+"""Part of the time that running streams get while a prompt is read: they keep so much of their speed, and the prompt
+takes 1 / (1 - SHARE) of its time."""
+MOST_DECODES = 32
+"""Decode steps in a row, so that a new request is soon seen."""
 
 
 @dataclass(slots=True)
@@ -33,7 +36,7 @@ class Pace:
 
     def beside(self, decoding: bool) -> float:
         """Prompt tokens read in a second, when streams are decoded as well or not."""
-        return self.rate * SLICE_S / (SLICE_S + DECODES_PER_SLICE * self.step_s) if decoding else self.rate
+        return self.rate * (1 - SHARE) if decoding else self.rate
 
     def made_room(self, seconds: float) -> None:
         self.row_s = 0.8 * (self.row_s or seconds) + 0.2 * seconds
@@ -53,7 +56,14 @@ def schedule(reading: Sequence[tuple[Rank, int]], decoding: bool, pace: Pace) ->
     if not reading:
         return Plan(None, 0, 1 if decoding else 0)
     reader = min(range(len(reading)), key=reading.__getitem__)
-    return Plan(reader, min(reading[reader][1], piece(decoding, pace)), DECODES_PER_SLICE if decoding else 0)
+    tokens = min(reading[reader][1], piece(decoding, pace))
+    return Plan(reader, tokens, decodes(tokens / pace.rate, pace) if decoding else 0)
+
+
+def decodes(seconds: float, pace: Pace) -> int:
+    """How many decode steps are owed for so many seconds of reading."""
+    owed = seconds * SHARE / (1 - SHARE)
+    return max(1, min(MOST_DECODES, round(owed / pace.step_s))) if pace.step_s else 1
 
 
 def piece(decoding: bool, pace: Pace) -> int:

@@ -5,7 +5,6 @@ would freeze every stream for seconds.
 """
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -15,18 +14,14 @@ from mlx_lm.generate import generation_stream
 
 from sidecar.engine.admission import Admission, Room
 from sidecar.engine.decoder import Decoder, Sampled
+from sidecar.engine.line import Line
 from sidecar.engine.model import Model
-from sidecar.engine.plan import Pace, piece, schedule
+from sidecar.engine.plan import Pace, schedule
 from sidecar.engine.prefix import PrefixCache
 from sidecar.engine.stream import Stream, TooLong, prepare, warming
-from sidecar.engine.turns import MAX_ROWS, Rank, Shares, entrants, has_place, rank, waits
-from sidecar.fit import Demand
+from sidecar.engine.turns import MAX_ROWS, Shares
+from sidecar.fit import Verdict
 from sidecar.frames import Failed, Finished, Frame, Generate, Progress, Queued, Started
-
-ASK_S = 0.5
-"""Between two looks at memory for requests that must wait, unless a stream ends before."""
-LOOKS = 8
-"""Requests for which memory is looked at, at once: the first in turn, and smaller ones behind it."""
 
 
 @dataclass(eq=False)
@@ -39,24 +34,20 @@ class Scheduler:
     send: Callable[..., None]
     """Takes any number of frames; one call is one write."""
     room: Callable[[], Room]
-    waiting: list[Stream] = field(default_factory=list)
     reading: list[Stream] = field(default_factory=list)
     output_tokens: int = 0
 
     def __post_init__(self) -> None:
         self.memory = Admission(self.model, self.prefixes, self.room, self.context_window)
         self.decoding = Decoder(self.model)
-        self._pace = Pace(self.model.pace)
-        self._shares = Shares()
-        self._ask_at, self._ended, self._ended_at = 0.0, 0, 0.0
-        self._awaited: Stream | None = None
-        """The first that memory made wait: those that overtake it must leave room for it."""
-        self._overtakers: list[Stream] = []
+        self._pace, self._shares = Pace(self.model.pace), Shares()
+        self.line = Line(self.memory, self.prefixes, self._pace, self._shares)
+        self._ended, self._ended_at = 0, 0.0
         self._said: list[Frame] = []
 
     @property
     def idle(self) -> bool:
-        return not (self.waiting or self.reading or self.decoding)
+        return not (self.line.waiting or self.reading or self.decoding)
 
     def submit(self, request: Generate) -> Stream | None:
         """Render the prompt and queue the request; one that cannot run is answered with Failed at once."""
@@ -67,8 +58,7 @@ class Scheduler:
         except ValueError as error:
             self.send(Failed(request.id, "invalid", str(error)))
         else:
-            stream.arrived = time.monotonic()
-            self.waiting.append(stream)
+            self.line.add(stream)
             return stream
         return None
 
@@ -76,14 +66,12 @@ class Scheduler:
         """Begin to read all tokens but the last, for nobody yet; False when that is no use."""
         if len(tokens) >= self.context_window or self.prefixes.resident(tokens) == len(tokens) - 1:
             return False
-        stream = warming(self.model, request, tokens)
-        stream.arrived = time.monotonic()
-        self.waiting.append(stream)
+        self.line.add(warming(self.model, request, tokens))
         return True
 
     def cancel(self, request: int) -> None:
         """Forget a request; what was read of its prompt is kept."""
-        self.waiting = [stream for stream in self.waiting if stream.id != request]
+        self.line.remove(request)
         for stream in [stream for stream in self.reading if stream.id == request]:
             self.reading.remove(stream)
             if stream.cache is not None and stream.read:
@@ -91,84 +79,24 @@ class Scheduler:
         for stream in [stream for stream in self.decoding.streams if stream.id == request]:
             self._retire(stream)
         mx.clear_cache()
-        self._ask_at = 0.0
+        self.line.ask_again()
 
     def queue(self) -> tuple[Queued, ...]:
         """Who waits, the next first. Callable on any thread: what it reads is only ever replaced or added to."""
-        now, pace, rows = time.monotonic(), self._pace, len(self.reading) + len(self.decoding)
-        waiting = sorted((self._rank(each, now), each.id, each) for each in list(self.waiting))
-        line = [(turn, each.unread) for turn, _, each in waiting]
-        reading = [(self._rank(each, now), each.unread) for each in list(self.reading)]
-        expected = waits(line, reading, pace.beside(bool(self.decoding)), MAX_ROWS - rows, pace.row_s)
-        return tuple(
-            Queued(each.priority, each.prompt_length, now - each.arrived, seconds)
-            for (_, _, each), seconds in zip(waiting, expected, strict=True)
-        )
+        return self.line.queue(list(self.reading), list(self.decoding.streams))
 
     def step(self) -> None:
         """One slice of reading and a few decode steps. After an exception the process must end."""
         ended = self._ended
-        self._begin_waiting()
-        now = time.monotonic()
-        readers = [(self._rank(stream, now), stream.unread) for stream in self.reading]
-        todo = schedule(readers, bool(self.decoding), self._pace)
+        while chosen := self.line.next(self.reading, list(self.decoding.streams)):
+            self._begin(*chosen)
+        todo = schedule(self.line.turns(self.reading), bool(self.decoding), self._pace)
         if todo.reader is not None:
             self._read(self.reading[todo.reader], todo.tokens)
         self._decode(todo.decodes)
         if self._ended != ended:
             mx.clear_cache()
-            self._ask_at = 0.0
-
-    def _rank(self, stream: Stream, now: float) -> Rank:
-        return rank(stream.want(now), self._shares.ahead(stream.session), self._pace.rate)
-
-    def _begin_waiting(self) -> None:
-        while self.waiting and time.monotonic() >= self._ask_at and self._begin_next():
-            pass
-
-    def _begin_next(self) -> bool:
-        """Begin the first in turn for which there is a place and memory; False when there is none."""
-        if self._awaited not in self.waiting:
-            self._awaited, self._overtakers = None, []
-        now, rows = time.monotonic(), self._rows()
-        waiting = [stream for stream in self.waiting if has_place(stream.want(now), rows)]
-        ranks, reading = ([self._rank(stream, now) for stream in each] for each in (waiting, self.reading))
-        for index in entrants(ranks, reading)[:LOOKS]:
-            stream = waiting[index]
-            stream.chunk = piece(False, self._pace)
-            verdict = self.memory.ask(stream, self._demands())
-            if verdict.act == "wait" or (verdict.act == "begin" and not self._may_overtake(stream)):
-                self._awaited, stream.held = self._awaited or stream, True
-                continue
-            self.waiting.remove(stream)
-            if verdict.act == "begin":
-                self.prefixes.shed(self.prefixes.nbytes - verdict.evict)
-                stream.keep = verdict.keep
-                self._begin(stream)
-            else:
-                self.send(self.memory.refusal(stream, verdict))
-            return True
-        if self._awaited:
-            self._ask_at = time.monotonic() + ASK_S
-        return False
-
-    def _may_overtake(self, stream: Stream) -> bool:
-        if self._awaited is None or self._awaited is stream:
-            return True
-        others = self._demands(self._overtakers)
-        if not self.memory.leaves_room_for(self._awaited, others, stream):
-            return False
-        self._overtakers.append(stream)
-        return True
-
-    def _rows(self) -> Counter[str]:
-        return Counter(stream.session for stream in [*self.reading, *self.decoding.streams])
-
-    def _demands(self, among: list[Stream] | None = None) -> list[Demand]:
-        """What the streams that have begun need; `among`: only these of them."""
-        costs, begun = self.memory.costs, [(each, each.read) for each in self.reading]
-        begun += [(each, each.prompt_length) for each in self.decoding.streams]
-        return [each.demand(costs, read) for each, read in begun if among is None or each in among]
+            self.line.ask_again()
 
     def shed(self, wanted: int) -> None:
         """Give back so many bytes if they are there: freed buffers first, then prefixes, least recently used first."""
@@ -176,7 +104,12 @@ class Scheduler:
         mx.clear_cache()
         self.prefixes.shed(self.prefixes.nbytes - max(0, wanted))
 
-    def _begin(self, stream: Stream) -> None:
+    def _begin(self, stream: Stream, verdict: Verdict) -> None:
+        if verdict.act != "begin":
+            self.send(self.memory.refusal(stream, verdict))
+            return
+        self.prefixes.shed(self.prefixes.nbytes - verdict.evict)
+        stream.keep = verdict.keep
         cache, stream.cached, from_disk = self.prefixes.find(stream.tokens, stream.priority, stream.keep)
         stream.cache = cache or self.model.new_cache()
         stream.read = stream.cached
@@ -188,7 +121,7 @@ class Scheduler:
         assert cache is not None
         if tokens:
             tokens = stream.up_to_checkpoint(min(tokens, stream.chunk, self.memory.costs.chunk(stream.read)))
-            wanting, began = self._wanting(), time.perf_counter()
+            wanting, began = self.line.wanting(self.reading, list(self.decoding.streams)), time.perf_counter()
 
             def read() -> None:
                 with mx.stream(generation_stream):
@@ -206,12 +139,6 @@ class Scheduler:
                 self.prefixes.add(stream.tokens[: stream.read], cache, stream.priority)
         if stream.unread == 0:
             self._start_decoding(stream)
-
-    def _wanting(self) -> set[str]:
-        """The sessions that have something to be read, and could have it read if it were their turn."""
-        rows, now = self._rows(), time.monotonic()
-        able = [each for each in self.waiting if not each.held and has_place(each.want(now), rows)]
-        return {stream.session for stream in [*self.reading, *able]}
 
     def _start_decoding(self, stream: Stream) -> None:
         self.reading.remove(stream)

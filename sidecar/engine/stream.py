@@ -1,9 +1,11 @@
 """One request in the engine, from its rendered prompt to its last token. Who runs when is the scheduler's matter."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from mlx_lm.tokenizer_utils import TokenizerWrapper
+from numpy.typing import NDArray
 
 from sidecar.engine.grammar import Shape
 from sidecar.engine.model import Model
@@ -39,6 +41,10 @@ class Stream:
     processors: list[Any]
     parser: AnswerParser
     detokenizer: Any
+    _ids: NDArray[np.int32] = field(init=False)
+    """The prompt once more, for comparisons."""
+    _shared: dict[int, int] = field(default_factory=dict)
+    """What was found of it, by the leader's id."""
     arrived: float = 0.0
     """Seconds on the monotonic clock."""
     cache: Cache | None = None
@@ -51,6 +57,9 @@ class Stream:
     keep: bool = True
     """Whether its row may stay as a prefix while it decodes."""
     thinking_tokens: int = 0
+
+    def __post_init__(self) -> None:
+        self._ids = np.asarray(self.prompt.tokens, np.int32)
 
     @property
     def prompt_length(self) -> int:
@@ -68,6 +77,19 @@ class Stream:
     def want(self, now: float) -> Want:
         """What it waits for, as far as turns are concerned."""
         return Want(self.session, self.priority, self.unread, now - self.arrived)
+
+    def shared(self, leader: "Stream", cuts: bool) -> int:
+        """How many tokens of this prompt can be taken from the row of `leader`, once it has read so far.
+
+        `cuts`: whether rows can be resumed at any token; if not, only where they are kept.
+        """
+        if leader.id not in self._shared:
+            least = min(self.prompt_length, leader.prompt_length) - 1
+            differ = np.flatnonzero(self._ids[:least] != leader._ids[:least])
+            common = int(differ[0]) if len(differ) else least
+            kept = [*leader.prompt.boundaries, common // CHECKPOINT * CHECKPOINT, leader.prompt_length - 1]
+            self._shared[leader.id] = common if cuts else max(cut for cut in [0, *kept] if cut <= common)
+        return self._shared[leader.id]
 
     def demand(self, costs: Costs, read: int) -> Demand:
         """What it needs once `read` tokens of its prompt are read; all of them when it decodes."""

@@ -182,7 +182,7 @@ class Worker:
                 Heartbeat(
                     step_s=time.monotonic() - began if began else 0.0,
                     running=len(scheduler.reading) + len(scheduler.decoding) if scheduler else 0,
-                    waiting=len(scheduler.waiting) if scheduler else 0,
+                    waiting=len(scheduler.line.waiting) if scheduler else 0,
                     active_bytes=mx.get_active_memory(),
                     cache_bytes=scheduler.prefixes.nbytes if scheduler else 0,
                     output_tokens=scheduler.output_tokens if scheduler else 0,

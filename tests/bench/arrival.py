@@ -5,7 +5,7 @@
 Through the whole stack. Undisturbed first: the stream alone, and a new agent's prompt alone. Then together. Reported:
 the stream's longest gap from the prompt's arrival to its first text, its speed meanwhile as a part of its own speed
 alone, and the prompt's time to first text in units of its time alone. Beside it bare mlx-lm, whose BatchGenerator gets
-the same two. --curve: the same for other lengths of slice and numbers of decode steps between two slices, which says
+the same two. --curve: the same for other lengths of slice and shares of the time for the streams, which says
 what the defaults buy: the engine then runs with two constants of `sidecar.engine.plan` changed (tests/bench/tuned.py).
 """
 
@@ -25,8 +25,8 @@ from tests.bench.prompt import agent
 from tests.bench.results import Budget, Results, median
 from tests.bench.servers import Ours, started
 
-CURVE = ((0.15, 1), (0.15, 2), (0.15, 4), (0.15, 8), (0.05, 4), (0.3, 4))
-"""Slice length in seconds, decode steps between two slices."""
+CURVE = ((0.15, 0.1), (0.15, 0.2), (0.15, 0.25), (0.15, 0.33), (0.15, 0.5), (0.05, 0.25), (0.3, 0.25))
+"""Slice length in seconds, share of the time for the streams."""
 LONG = 4000
 """Tokens of the stream: more than are written while any prompt is read."""
 STORY = "Write a long story. " * 8
@@ -79,7 +79,7 @@ def main() -> None:
     model = (options.model or bench_model()).resolve()
     results = Results(options.out, bench="arrival", tokens=options.tokens, model=model.name)
     budget = Budget(options.budget)
-    ways = ["ours", "bare", *(f"{slice_} s, {decodes}" for slice_, decodes in CURVE if options.curve)]
+    ways = ["ours", "bare", *(f"{slice_} s, {share}" for slice_, share in CURVE if options.curve)]
     for number in range(options.rounds):
         done = results.round(number)
         for way in ways:

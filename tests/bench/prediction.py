@@ -59,7 +59,7 @@ def measure(model: Path, count: int, longest: int) -> list[dict[str, Any]]:
     scheduler = Scheduler(
         loaded, WINDOW, PrefixCache(GIB, loaded.new_cache), lambda *frames: None, lambda: Room(16 * GIB, 16 * GIB)
     )
-    scheduler._pace = Steady(2048.0)
+    scheduler._pace = scheduler.line._pace = Steady(2048.0)
     chance, pairs = random.Random(7), []
     for number in range(count):
         length = math.exp(chance.uniform(math.log(100), math.log(longest)))
@@ -67,7 +67,7 @@ def measure(model: Path, count: int, longest: int) -> list[dict[str, Any]]:
         conversation = frames.Conversation("", (frames.Message("user", (frames.Text(words),)),))
         answer = chance.choice([1, 16, 64, 300])
         scheduler.submit(frames.Generate(number, conversation, frames.Sampling(0.0), answer))
-        [stream] = scheduler.waiting
+        [stream] = scheduler.line.waiting
         scheduler.prefixes.shed(0)  # what is known already must not make the rest look better
         held, began = mx.get_active_memory(), time.perf_counter()
         mx.reset_peak_memory()

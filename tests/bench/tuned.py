@@ -1,4 +1,4 @@
-"""The sidecar with another pace: CLAUDE_LOCAL_BENCH_PACE="SLICE_SECONDS DECODES" instead of the engine's constants.
+"""The sidecar with another pace: CLAUDE_LOCAL_BENCH_PACE="SLICE_SECONDS SHARE" instead of the engine's constants.
 
 Started by the arrival bench in place of `python -I -m sidecar.serve`; starts its engines through this file as well.
 """
@@ -29,9 +29,9 @@ def serve() -> None:
 def work() -> None:
     from sidecar.engine import plan, worker
 
-    slice_, decodes = os.environ[VARIABLE].split()
-    assert hasattr(plan, "SLICE_S") and hasattr(plan, "DECODES_PER_SLICE"), "the pace is spelled otherwise now"
-    plan.SLICE_S, plan.DECODES_PER_SLICE = float(slice_), int(decodes)
+    slice_, share = os.environ[VARIABLE].split()
+    assert hasattr(plan, "SLICE_S") and hasattr(plan, "SHARE"), "the pace is spelled otherwise now"
+    plan.SLICE_S, plan.SHARE = float(slice_), float(share)
     worker.main()
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sidecar.engine.plan import ALONE_S, CHUNK, DECODES_PER_SLICE, SLICE_S, Pace, Plan, piece, schedule
+from sidecar.engine.plan import ALONE_S, CHUNK, MOST_DECODES, SHARE, SLICE_S, Pace, Plan, decodes, piece, schedule
 from sidecar.engine.turns import Rank
 from sidecar.frames import Priority
 
@@ -17,10 +17,10 @@ LATER: Rank = (False, 0, Priority.SIDE, 0.0)
         ([], True, 1000, Plan(None, 0, 1)),
         ([(FIRST, 50)], False, 1000, Plan(0, 50, 0)),
         ([(LATER, 20), (FIRST, 5000)], False, 1000, Plan(1, 992, 0)),
-        ([(FIRST, 20), (LATER, 5)], True, 1000, Plan(0, 20, DECODES_PER_SLICE)),
+        ([(FIRST, 20), (LATER, 5)], True, 1000, Plan(0, 20, 1)),
         ([(FIRST, 9000)], False, 1e9, Plan(0, CHUNK, 0)),  # alone: whole chunks
         ([(FIRST, 9000)], False, 0.1, Plan(0, 32, 0)),  # however slow, something is read
-        ([(FIRST, 0)], True, 1000, Plan(0, 0, DECODES_PER_SLICE)),  # all cached: straight to decoding
+        ([(FIRST, 0)], True, 1000, Plan(0, 0, 1)),  # all cached: straight to decoding
     ],
 )
 def test_one_step(reading: list[tuple[Rank, int]], decoding: bool, rate: float, expected: Plan) -> None:
@@ -39,6 +39,19 @@ def test_the_pace_follows_what_is_measured_but_not_tiny_slices() -> None:
     assert pace.rate == pytest.approx(1000, rel=0.01)
     pace.read(2, 1.0)
     assert pace.rate == pytest.approx(1000, rel=0.01)
-    assert pace.beside(False) == pytest.approx(pace.beside(True))  # no step is known yet
-    pace.decoded(SLICE_S / DECODES_PER_SLICE)
-    assert pace.beside(True) == pytest.approx(500, rel=0.01)
+    assert pace.beside(False) == pace.rate
+    assert pace.beside(True) == pytest.approx((1 - SHARE) * pace.rate)
+
+
+@pytest.mark.parametrize("step_s", [0.002, 0.01, 0.03, 0.2])
+def test_streams_get_their_share_of_the_time_whatever_a_step_takes(step_s: float) -> None:
+    pace, reading, decoding = Pace(1000, step_s), 0.0, 0.0
+    for _ in range(20):
+        todo = schedule([(FIRST, 10_000)], True, pace)
+        reading, decoding = reading + todo.tokens / pace.rate, decoding + todo.decodes * step_s
+    share = decoding / (reading + decoding)
+    if step_s > 2 * SLICE_S * SHARE:
+        assert todo.decodes == 1  # a step cannot be cut
+    else:
+        assert share == pytest.approx(SHARE, abs=0.12)
+    assert decodes(1000.0, pace) == MOST_DECODES
