@@ -7,14 +7,16 @@ from sidecar.engine.turns import Rank
 from sidecar.fit import CHUNK, SHORTEST_CHUNK
 
 SLICE_S, ALONE_S = 0.15, 1.0
-"""Seconds that a piece of a prompt may take: beside streams (their longest gap, measured 220 to 290 ms), alone (how late
-a cancel is seen). Pieces of 0.05 s are read a third more slowly, with 0.3 s the longest gap is near half a second."""
+"""Seconds that a piece of a prompt may take: beside streams (their longest gap, 220 to 360 ms as measured), alone (how
+late a cancel is seen). Pieces of 0.05 s are read a third more slowly, with 0.3 s the gap comes near half a second."""
 SHARE = 0.25
 """Part of the time that running streams get while a prompt is read: they keep so much of their speed, and the prompt
-takes about 1 / (1 - SHARE) of its time. Measured (25 million parameters in fp32, two busy cores, 6,282 tokens, medians of
-four): 0.1 keeps 11 % and takes 1.1 times as long, 0.2: 22 % and 1.2, 0.25: 27 % and 1.3, 0.33: 29 % and 1.4, 0.5: 47 %
-and 1.9. Both at once is not to be had from one thread: MLX's CPU backend holds it for 99 % of a pass that is submitted
-to a stream of its own."""
+takes about 1 / (1 - SHARE) of its time.
+
+Measured (25 million parameters in fp32, two cores that others used too, 6,282 tokens, medians of four): 0.1 keeps 11 %
+and takes 1.09 times as long, 0.2: 23 % and 1.22, 0.25: 27 % and 1.34, 0.33: 28 % and 1.45, 0.5: 47 % and 1.90. Both at
+once is not to be had from one thread: MLX's CPU backend holds it for 99 % of a pass given to a stream of its own.
+"""
 MOST_DECODES = 32
 """Decode steps in a row, so that a new request is soon seen."""
 
