@@ -93,7 +93,7 @@ def test_an_engine_killed_at_any_moment_costs_a_client_nothing_but_retries(
     figure(f"{killed} kills, all {len(tries)} questions answered, most tries {max(tries)}, sidecar untouched")
 
 
-@pytest.mark.parametrize("victim", ["launcher", "relay", "both"])
+@pytest.mark.parametrize("victim", ["launcher", "relay", "both"] if FULL else ["both"])
 def test_a_start_killed_at_any_moment_is_in_nobodys_way(
     light: RealPlace, chance: random.Random, figure: Figure, victim: str
 ) -> None:
