@@ -27,9 +27,9 @@ def main() -> int:
     try:
         word, arguments = words.split(sys.argv[1:])
         if word:
-            from shim import client
+            from shim import verbs
 
-            return client.run(word, arguments)
+            return verbs.run(word, arguments)
         launch(arguments)
     except Failure as failure:
         say(failure.reason)

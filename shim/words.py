@@ -1,7 +1,14 @@
 """What the command line means: a word of ours, or a command. Pure; it looks at nothing but the words."""
 
-OURS = ("status", "stop", "cache", "version", "help")
-"""The words that come before any command of the same name; `claude-local -- NAME` reaches the command."""
+OURS = {
+    "status": "what runs: model, memory, terminals",
+    "cache": "what has been read and lies on disk",
+    "stop": "end it, after the running answers",
+    "version": "the version of claude-local",
+    "help": "this text, or a word's own",
+}
+"""The words that come before any command of the same name, and what each does; `claude-local -- NAME` reaches the
+command. One file in `shim/verbs` for each."""
 
 CLAUDE = "claude"
 """The command when none is named."""

@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-from shim.cache import Kept, describe, erase, found, size
+from shim.verbs.cache import Kept, describe, erase, found, size
 
 A, B, C = "a" * 32, "b" * 32, "c" * 32
 ROOT, SUM = "0" * 32, "12345678"

@@ -6,6 +6,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 ENGINE_ONLY = {"mlx", "mlx_lm", "transformers", "llguidance"}
 SHARED = {"sidecar", "sidecar.config", "sidecar.control"}
+FOR_WORDS = {"sidecar.download", "sidecar.fit", "sidecar.hub", "sidecar.models", "sidecar.probe"}
+"""What the words may use of the sidecar's libraries, beside what is shared."""
 
 
 def imported(file: Path) -> set[str]:
@@ -33,11 +35,28 @@ def packages(file: Path) -> set[str]:
 def test_the_shim_imports_the_standard_library_and_what_it_shares_with_the_sidecar() -> None:
     import sys
 
-    for file in (ROOT / "shim").rglob("*.py"):
+    for file in (ROOT / "shim").glob("*.py"):
         foreign = packages(file) - set(sys.stdlib_module_names) - {"shim", "sidecar", "_sha2", "_sha256"}
         assert not foreign, f"{file} imports {foreign}"
         beyond = {name for name in imported(file) if name.startswith("sidecar")} - SHARED
         assert not beyond, f"{file} imports {beyond}"
+
+
+def test_words_may_draw_and_use_the_sidecars_libraries_but_not_its_process() -> None:
+    import sys
+
+    for file in (ROOT / "shim" / "verbs").glob("*.py"):
+        foreign = packages(file) - set(sys.stdlib_module_names) - {"shim", "sidecar", "rich", "psutil"}
+        assert not foreign, f"{file} imports {foreign}"
+        beyond = {name for name in imported(file) if name.startswith("sidecar")} - SHARED - FOR_WORDS
+        assert not beyond, f"{file} imports {beyond}"
+
+
+def test_no_command_pays_for_a_word() -> None:
+    for file in (ROOT / "shim").glob("*.py"):
+        tree = ast.parse(file.read_text("utf-8"))
+        names = {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
+        assert not any((name or "").startswith("shim.verbs") for name in names), file
 
 
 def test_the_sidecar_never_imports_the_shim() -> None:

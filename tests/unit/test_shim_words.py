@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from shim import claude, client, command, install, progress, spawn, variables, words
-from shim.failure import Failure
+from shim import claude, command, install, progress, spawn, variables, verbs, words
+from shim.failure import USAGE, Failure
+from shim.verbs import status
 
 
 @pytest.mark.parametrize(
@@ -217,16 +218,16 @@ def test_the_end_of_npms_log_is_its_reason_not_its_hint() -> None:
 
 def test_status_says_how_caches_are_kept_and_why_streams_take_turns() -> None:
     known = {"name": "phi-3-mini", "state": "ready", "context_window": 25_000}
-    shown = client.describe({"model": {**known, "kv_bits": 8, "one_by_one": "quantised KV caches cannot be batched"}})
+    shown = status.describe({"model": {**known, "kv_bits": 8, "one_by_one": "quantised KV caches cannot be batched"}})
     assert "context 25,000 tokens, KV caches in 8 bits, one stream at a time (quantised KV caches" in shown
     for plain in ({}, {"kv_bits": 16, "one_by_one": ""}, {"kv_bits": None, "one_by_one": None}):
-        assert client.describe({"model": {**known, **plain}}).splitlines()[1].endswith("context 25,000 tokens")
+        assert status.describe({"model": {**known, **plain}}).splitlines()[1].endswith("context 25,000 tokens")
 
 
 def test_status_says_where_the_last_prompts_came_from_and_why_they_were_read() -> None:
     known = {"priority": "main", "from_memory": 12000, "from_disk": 0, "read": 80, "first_token_s": 0.42, "why": ""}
     missed = {**known, "from_memory": 0, "from_disk": 900, "why": "tool Run: its schema"}
-    shown = client.describe({"recent": [known] * 9 + [missed]}).splitlines()
+    shown = status.describe({"recent": [known] * 9 + [missed]}).splitlines()
     assert [line for line in shown if "main" in line] == [
         "prompts   main: 12,000 from memory, 80 read, first word after 0.4 s",
         "          main: 12,000 from memory, 80 read, first word after 0.4 s",
@@ -239,8 +240,35 @@ def test_a_status_says_who_waits_and_how_long() -> None:
         {"position": place, "priority": "main", "prompt_tokens": 900, "waited_s": 3, "expected_s": 61}
         for place in range(1, 8)
     ]
-    shown = client.describe({"requests": {"running": 16, "waiting": 7, "total": 40, "queue": waiting}})
+    shown = status.describe({"requests": {"running": 16, "waiting": 7, "total": 40, "queue": waiting}})
     assert (
         "16 running, 7 waiting, 40 total\n          1. main, 900 tokens, for 3 s, begins in about 1 min 1 s\n" in shown
     )
     assert "5. main" in shown and "6. main" not in shown and "and 2 more" in shown
+
+
+@pytest.mark.parametrize("word", words.OURS)
+def test_each_word_has_help_with_examples_of_its_own(word: str, capsys: pytest.CaptureFixture) -> None:
+    assert verbs.run("help", [word]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"usage: claude-local {word}")
+    for line, purpose in verbs.verb(word).EXAMPLES:
+        assert line.startswith(f"claude-local {word}") and f"{line}  " in shown and purpose in shown
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        (["status", "--jsn"], "unrecognized arguments: --jsn (did you mean --json?)"),
+        (["stop", "now"], "unrecognized arguments: now (did you mean --now?)"),
+        (["cache", "claer"], "(did you mean clear?)"),
+        (["help", "statsu"], "(did you mean status?)"),
+        (["version", "--x"], "unrecognized arguments: --x. See: claude-local version --help"),
+    ],
+)
+def test_a_mistyped_argument_is_one_line_with_the_nearest_right_one(line: list, hint: str) -> None:
+    with pytest.raises(Failure) as caught:
+        verbs.run(line[0], line[1:])
+    assert caught.value.exit_code == USAGE
+    assert hint in caught.value.reason
+    assert "\n" not in caught.value.reason

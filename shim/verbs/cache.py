@@ -1,4 +1,4 @@
-"""What lies on disk of what has been read: a folder for each model, in it a file for each piece.
+"""claude-local cache: what lies on disk of what has been read; a folder for each model, in it a file for each piece.
 
 Knows of the files only their names (NODE-PARENT-CHECKSUM.block.safetensors, and .state. beside them) and about.json.
 The engine bears that they vanish.
@@ -7,11 +7,42 @@ The engine bears that they vanish.
 import json
 import re
 import shutil
+import time
 from pathlib import Path
 from typing import NamedTuple
 
+from shim.verbs.asking import ask
+from shim.verbs.parsing import Parser
+from sidecar import config, control
+
+EXAMPLES = (
+    ("claude-local cache", "each model's prefixes, their size, when they were last used"),
+    ("claude-local cache clear", "erase all of it, in memory as well"),
+)
+
 FOLDER = re.compile(r"[0-9a-f]{32}")
 BLOCK = re.compile(r"([0-9a-f]{32})-([0-9a-f]{32})-[0-9a-f]{8}\.block\.safetensors")
+
+
+def parser() -> Parser:
+    made = Parser("cache", EXAMPLES)
+    made.add_argument("action", nargs="?", choices=("clear",), help="erase all of it, in memory as well")
+    return made
+
+
+def run(arguments: list[str]) -> int:
+    """List the prefixes on disk, or erase them: the ones that a sidecar has in memory as well."""
+    action = parser().parse_args(arguments).action
+    place = config.load().prefixes
+    if not action:
+        print(describe(found(place), time.time()) if place else "nothing is kept on disk: disk_cache is off")
+        return 0
+    try:
+        ask("POST", control.FORGET_PATH)
+    finally:
+        erased = erase(place) if place else 0
+    print(f"erased {size(erased)}")
+    return 0
 
 
 class Kept(NamedTuple):

@@ -1,0 +1,20 @@
+"""The words of claude-local itself, a file for each. None is imported where a command is run."""
+
+import importlib
+import keyword
+import site
+import sys
+from types import ModuleType
+
+
+def run(word: str, arguments: list[str]) -> int:
+    """Do what the word says; returns the exit code, raises Failure."""
+    if sys.flags.no_site:
+        site.main()  # bin/claude-local leaves the libraries out, which a command's start does without
+    return int(verb(word).run(arguments))
+
+
+def verb(word: str) -> ModuleType:
+    """The word's module: `parser()`, `EXAMPLES` (pairs of command line and purpose), `run(arguments)`."""
+    taken = keyword.iskeyword(word) or word == "help"
+    return importlib.import_module(f"shim.verbs.{word}{'_' if taken else ''}")

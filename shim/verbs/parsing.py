@@ -1,0 +1,46 @@
+"""How a word's arguments are read: argparse, with our errors (one line, the nearest right word) and our help."""
+
+import argparse
+import difflib
+import re
+from collections.abc import Sequence
+from typing import NoReturn
+
+from shim.failure import USAGE, Failure
+from shim.words import OURS
+
+Examples = Sequence[tuple[str, str]]
+"""Command lines, and what each does."""
+
+
+class Parser(argparse.ArgumentParser):
+    """The parser of one word. An error is a Failure."""
+
+    def __init__(self, word: str, examples: Examples) -> None:
+        super().__init__(
+            prog=f"claude-local {word}",
+            description=f"{OURS[word][0].upper()}{OURS[word][1:]}.",
+            epilog=listed(examples),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        raise Failure(f"{self.prog}: {message}{nearest(message, self.spelled())}. See: {self.prog} --help", USAGE)
+
+    def spelled(self) -> list[str]:
+        """Every word that it knows by name: options, choices, words of its own."""
+        return [name for action in self._actions for name in (*action.option_strings, *(action.choices or ()))]
+
+
+def nearest(message: str, known: Sequence[str]) -> str:
+    """`, did you mean X?` where the word that argparse complains of is nearly one that it knows."""
+    match = re.search(r"unrecognized arguments: (\S+)|invalid choice: '([^']*)'", message)
+    close = difflib.get_close_matches((match[1] or match[2]) if match else "", known, 1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def listed(examples: Examples) -> str:
+    """Examples as help shows them."""
+    width = max((len(line) for line, _ in examples), default=0)
+    return "\n".join(["examples:", *(f"  {line:<{width}}  {purpose}" for line, purpose in examples)])

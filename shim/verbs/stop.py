@@ -1,0 +1,59 @@
+"""claude-local stop: the sidecar ends, after the running answers or at once."""
+
+import contextlib
+import os
+import signal
+import time
+
+from shim import attach
+from shim.verbs.asking import SECONDS, ask, directory
+from shim.verbs.parsing import Parser
+from sidecar import control
+from sidecar.control import RunDirectory
+
+EXAMPLES = (
+    ("claude-local stop", "running answers are finished first"),
+    ("claude-local stop --now", "running answers are cut off"),
+)
+
+
+def parser() -> Parser:
+    made = Parser("stop", EXAMPLES)
+    made.add_argument("--now", action="store_true", help="cut running answers off")
+    return made
+
+
+def run(arguments: list[str]) -> int:
+    """Ask the sidecar to end, and wait until it has let go of its socket."""
+    now = parser().parse_args(arguments).now
+    place = directory()
+    if ask("POST", control.STOP_PATH, {"now": now}) is None:
+        _stop_leaving(place, now)
+        return 0
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        connection = attach.connect(place, deadline)
+        if connection is None:
+            print("stopped" if now else "stopping: running answers are finished first")
+            return 0
+        connection.close()
+        time.sleep(0.02)
+    print("stopping")
+    return 0
+
+
+def _stop_leaving(place: RunDirectory, now: bool) -> None:
+    """A sidecar that finishes its answers has no socket any more; its life lock names it."""
+    pid = attach.holder(place)
+    if pid is None:
+        print("nothing runs")
+        return
+    if not now:
+        print(f"stopping: sidecar {pid} finishes its running answers first (--now cuts them off)")
+        return
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)  # its second request to stop: that means now
+    deadline = time.monotonic() + SECONDS
+    while attach.holder(place) == pid and time.monotonic() < deadline:
+        time.sleep(0.02)
+    print("stopped" if attach.holder(place) != pid else f"sidecar {pid} does not end: kill -9 {pid}")
