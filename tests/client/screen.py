@@ -1,5 +1,6 @@
 """A terminal with a program in it, driven as a person would: keys go in, the screen is read. tmux does the work."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ from typing import Self
 from tests.client.home import Home
 
 COLUMNS, LINES = 120, 50
+NUMBERS = itertools.count()
 
 
 def trust(home: Home) -> None:
@@ -23,11 +25,13 @@ def trust(home: Home) -> None:
 class Screen:
     """One command in a tmux server of its own."""
 
-    def __init__(self, home: Home, *command: str) -> None:
+    def __init__(self, home: Home, *command: str, columns: int = COLUMNS, lines: int = LINES) -> None:
         self._home = home
         self._closed = False
+        # A server that has just been told to end may still answer at its old name.
+        self._socket = home.machine.folder / f"tmux-{next(NUMBERS)}"
         # remain-on-exit: the last screen and the exit status are evidence.
-        self._tmux("new-session", "-d", "-x", str(COLUMNS), "-y", str(LINES), "sleep 600")
+        self._tmux("new-session", "-d", "-x", str(columns), "-y", str(lines), "sleep 600")
         self._tmux("set-option", "-g", "remain-on-exit", "on")
         self._tmux("respawn-pane", "-k", *command)
 
@@ -39,6 +43,13 @@ class Screen:
 
     def text(self) -> str:
         return self._tmux("capture-pane", "-p")
+
+    def colours(self) -> str:
+        """The screen with its escape sequences for colours and weights."""
+        return self._tmux("capture-pane", "-p", "-e")
+
+    def resize(self, columns: int, lines: int = LINES) -> None:
+        self._tmux("resize-window", "-x", str(columns), "-y", str(lines))
 
     def type(self, text: str) -> None:
         self._tmux("send-keys", "-l", text)
@@ -93,10 +104,9 @@ class Screen:
         self._closed = True
 
     def _tmux(self, *words: str) -> str:
-        socket = self._home.machine.folder / "tmux"
         environment = {**self._home.environment, "TERM": "xterm-256color", "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
         result = subprocess.run(
-            ["tmux", "-S", str(socket), "-f", "/dev/null", *words],
+            ["tmux", "-S", str(self._socket), "-f", "/dev/null", *words],
             cwd=self._home.project,
             env=environment,
             capture_output=True,

@@ -1,0 +1,129 @@
+"""What each word looks like: in a terminal of 80 and of 200 columns, with and without colour, and in a pipe.
+
+The screens are kept as text in `screens/`. What differs from run to run (pids, ports, times, sizes) is replaced by
+marks first. A changed screen is looked at, then kept: CLAUDE_LOCAL_TEST_SCREENS=update bin/test tests/process/test_screens.py
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.client.conftest import machine
+from tests.client.home import SHIM, Home
+from tests.client.screen import Screen
+
+KEPT = Path(__file__).parent / "screens"
+UPDATE = os.environ.get("CLAUDE_LOCAL_TEST_SCREENS") == "update"
+LINES = 100
+WIDTHS = (80, 200)
+
+
+class Word(NamedTuple):
+    """A command line of ours. Its screens are kept under its words, put together by hyphens."""
+
+    words: str
+    running: bool = False
+    """Whether a sidecar with a model runs, and a terminal is open."""
+
+    @property
+    def name(self) -> str:
+        return re.sub(r"[^a-z0-9]+", "-", self.words).strip("-") + ("-running" if self.running else "")
+
+
+WORDS = [
+    Word("help"),
+    Word("help status"),
+    Word("version"),
+    Word("status"),
+    Word("status --jsn"),
+    Word("stop"),
+    Word("cache"),
+]
+
+MARKS = [
+    (r"/tmp/cl-\w{8}", "/tmp/cl-xxxxxxxx"),
+    (r"\bpid \d+", "pid N"),
+    (r"\bport \d+", "port N"),
+    (r"\b\d[\d.,]* (GB|MB|kB)\b", r"N \1"),
+    (r"\b\d[\d.]* (s|min|h|ms)\b", "T"),
+    (r"\b\d[\d.,]* tokens/s", "N tokens/s"),
+]
+"""What differs from run to run, and what stands for it."""
+
+
+def settled(text: str) -> str:
+    """A screen without what differs from run to run; where there was some, columns have no width any more."""
+    lines = []
+    for line in text.rstrip().splitlines():
+        marked = line.rstrip()
+        for pattern, mark in MARKS:
+            marked = re.sub(pattern, mark, marked)
+        lines.append(marked if marked == line.rstrip() else re.sub(r"(?<=\S) {2,}", "  ", marked))
+    return "\n".join(lines) + "\n"
+
+
+def compare(name: str, text: str) -> None:
+    """Hold a screen against the one that is kept, or keep it."""
+    file = KEPT / f"{name}.txt"
+    if UPDATE:
+        file.write_text(text)
+    assert text == (file.read_text() if file.exists() else ""), f"{file} differs: see this module's first lines"
+
+
+def screen_of(home: Home, words: str, columns: int, **environment: str) -> tuple[str, str]:
+    """The screen once the word is done, as text and with its colours. The last line is the exit code."""
+    settings = [f"{name}={value}" for name, value in environment.items()]
+    line = f'{" ".join(SHIM)} {words}; echo "exit code $?"; exec sleep 600'
+    with Screen(home, "env", *settings, "sh", "-c", line, columns=columns, lines=LINES) as screen:
+        screen.wait_for("exit code")
+        return screen.text(), screen.colours()
+
+
+@pytest.fixture(scope="module")
+def quiet() -> Iterator[Home]:
+    """A user for whom nothing runs."""
+    with machine(grace=2) as place:
+        yield Home("home", place)
+
+
+@pytest.fixture(scope="module")
+def busy() -> Iterator[Home]:
+    """A user with a terminal open and the model in memory."""
+    with machine(grace=600) as place:
+        home = Home("home", place)
+        home.start("sh", "-c", "read line")
+        home.engine()
+        yield home
+        home.close()
+
+
+@pytest.fixture(params=WORDS, ids=lambda word: word.name)
+def shown(request: pytest.FixtureRequest) -> tuple[Word, Home]:
+    word: Word = request.param
+    return word, request.getfixturevalue("busy" if word.running else "quiet")
+
+
+@pytest.mark.parametrize("columns", WIDTHS)
+def test_a_word_on_a_terminal(shown: tuple[Word, Home], columns: int) -> None:
+    word, home = shown
+    text, _ = screen_of(home, word.words, columns)
+    compare(f"{word.name}-{columns}", settled(text))
+
+
+def test_a_word_without_colour_says_the_same(shown: tuple[Word, Home]) -> None:
+    """Colour repeats what the words say."""
+    word, home = shown
+    text, colours = screen_of(home, word.words, WIDTHS[0], NO_COLOR="1")
+    compare(f"{word.name}-{WIDTHS[0]}", settled(text))
+    assert not re.findall(r"\x1b\[[\d;]*\b[349][0-8]\b[\d;]*m", colours)
+
+
+def test_a_word_in_a_pipe(shown: tuple[Word, Home]) -> None:
+    word, home = shown
+    result = home.call(*word.words.split())
+    assert "\x1b" not in result.stdout + result.stderr
+    compare(f"{word.name}-piped", settled(result.stdout + result.stderr))
