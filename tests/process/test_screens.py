@@ -1,7 +1,7 @@
 """What each word looks like: in a terminal of 80 and of 200 columns, with and without colour, and in a pipe.
 
 The screens are kept as text in `screens/`. What differs from run to run (pids, ports, times, sizes) is replaced by
-marks first. A changed screen is looked at, then kept: CLAUDE_LOCAL_TEST_SCREENS=update bin/test tests/process/test_screens.py
+marks first. A changed screen is looked at, then kept: run this file once with CLAUDE_LOCAL_TEST_SCREENS=update.
 """
 
 import os
