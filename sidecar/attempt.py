@@ -34,6 +34,8 @@ class Attempt:
         self._seen = False
         self._first: float | None = None
         """When the answer began."""
+        self.number = 0
+        """The engine's for it; 0 = it has not been asked yet."""
 
     async def produce(self, library: Library, engine: Engine, name: str, send: Send) -> None:
         """Have the model `name` answer, and send its events; whatever goes wrong is sent as a RequestError."""
@@ -67,21 +69,20 @@ class Attempt:
 
     async def _ask_once(self, engine: Engine, model: LocalModel, send: Send) -> Finished:
         """Raises Died when the engine does."""
-        async with (
-            engine.use(model) as process,
-            process.generate(msgspec.structs.replace(self._visit.todo, id=process.new_id())) as events,
-        ):
-            async for event in events:
-                if isinstance(event, Failed):
-                    raise refusal(event, model)
-                if not isinstance(event, Started | Progress):
-                    self._first = self._first or trio.current_time()
-                if isinstance(event, Started):
-                    self._started = event
-                self._seen = self._seen or self._shows(event)
-                send.send_nowait(event)
-                if isinstance(event, Finished):
-                    return event
+        async with engine.use(model) as process:
+            self.number = process.new_id()
+            async with process.generate(msgspec.structs.replace(self._visit.todo, id=self.number)) as events:
+                async for event in events:
+                    if isinstance(event, Failed):
+                        raise refusal(event, model)
+                    if not isinstance(event, Started | Progress):
+                        self._first = self._first or trio.current_time()
+                    if isinstance(event, Started):
+                        self._started = event
+                    self._seen = self._seen or self._shows(event)
+                    send.send_nowait(event)
+                    if isinstance(event, Finished):
+                        return event
         raise refusal(None, model, process.epitaph)
 
 

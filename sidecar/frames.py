@@ -292,6 +292,20 @@ class Queued(Frame, frozen=True):
     waited_s: float
     expected_s: float
     """Until its prompt is read, at the speeds measured of late."""
+    id: int = 0
+
+
+class Live(Frame, frozen=True):
+    """A request that has begun."""
+
+    id: int
+    priority: Priority
+    prompt_tokens: int
+    read_tokens: int
+    """Of the prompt; what was known of it counts as read."""
+    output_tokens: int
+    speed: float
+    """Tokens in a second, of late: read, or written once the prompt is read. 0 = not known yet."""
 
 
 class Heartbeat(Frame, frozen=True):
@@ -313,6 +327,8 @@ class Heartbeat(Frame, frozen=True):
     """The most that live arrays took at once since the load."""
     queue: tuple[Queued, ...] = ()
     """Who waits, the next first."""
+    streams: tuple[Live, ...] = ()
+    """Who has begun."""
     cache_nodes: int = 0
     """Pieces of them in memory."""
     disk_bytes: int = 0

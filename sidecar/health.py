@@ -1,10 +1,10 @@
 """What /health and status say. Pure: from what is known to what is shown."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sidecar.engine_client import State
-from sidecar.frames import Heartbeat, Queued
+from sidecar.frames import Heartbeat, Live, Priority, Queued
 from sidecar.guard import GB
 from sidecar.memory import View
 
@@ -36,6 +36,7 @@ def memory_in_full(view: View, beat: Heartbeat | None, refused: int) -> dict[str
     """The same with what the engine holds, and what has been done for want of memory since the start."""
     return {
         **memory(view, view.accepting),
+        "total_gb": round(view.sample.total / GB, 3),
         "engine_gb": round(beat.active_bytes / GB, 3) if beat else 0.0,
         "prefix_cache_gb": round(beat.cache_bytes / GB, 3) if beat else 0.0,
         "prefixes": {
@@ -52,15 +53,33 @@ def memory_in_full(view: View, beat: Heartbeat | None, refused: int) -> dict[str
     }
 
 
-def queue(waiting: Sequence[Queued]) -> list[dict[str, Any]]:
-    """Requests that the engine has not begun, the next first."""
+def queue(waiting: Sequence[Queued], owners: Mapping[int, int]) -> list[dict[str, Any]]:
+    """Requests that the engine has not begun, the next first. `owners`: each one's terminal, by its process id."""
     return [
         {
             "position": position,
+            "pid": owners.get(each.id),
             "priority": each.priority.name.lower(),
             "prompt_tokens": each.prompt_tokens,
             "waited_s": round(each.waited_s, 1),
             "expected_s": round(each.expected_s, 1),
         }
         for position, each in enumerate(waiting, 1)
+    ]
+
+
+def streams(begun: Sequence[Live], owners: Mapping[int, int]) -> list[dict[str, Any]]:
+    """Requests that the engine has begun, but for those that ended since it said so. `owners` as for `queue`."""
+    return [
+        {
+            "pid": owners.get(each.id),
+            "priority": each.priority.name.lower(),
+            "doing": "reading" if each.read_tokens < each.prompt_tokens else "writing",
+            "prompt_tokens": each.prompt_tokens,
+            "read_tokens": each.read_tokens,
+            "output_tokens": each.output_tokens,
+            "tokens_per_s": each.speed,
+        }
+        for each in begun
+        if each.id in owners or each.priority is Priority.PREWARM
     ]

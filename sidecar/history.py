@@ -84,6 +84,7 @@ class History:
     def __init__(self) -> None:
         self._last: OrderedDict[tuple[str, Priority, str], _Last] = OrderedDict()
         self._recent: deque[Record] = deque(maxlen=RECENT)
+        self._from_memory = self._from_disk = self._read = self._written = 0
 
     def begin(self, request_id: str, model: str, todo: Generate) -> Visit:
         """Compare a request with the one before it in its session."""
@@ -120,7 +121,20 @@ class History:
         if last := self._last.get((todo.session, todo.priority, visit.model)):
             last.prompt_tokens = finished.prompt_tokens
         self._recent.append(record)
+        self._from_memory += record.from_memory
+        self._from_disk += record.from_disk
+        self._read += record.read
+        self._written += record.output
         return record
+
+    def tokens(self) -> dict[str, int]:
+        """Of all answered requests: where those of their prompts came from, and how many were written."""
+        return {
+            "from_memory": self._from_memory,
+            "from_disk": self._from_disk,
+            "read": self._read,
+            "written": self._written,
+        }
 
     def recent(self) -> list[dict[str, Any]]:
         """The last ones, the newest last."""

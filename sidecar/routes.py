@@ -34,7 +34,7 @@ from sidecar.errors import (
     Unavailable,
 )
 from sidecar.frames import Count, FromEngine, Generate
-from sidecar.health import health, memory_in_full, queue
+from sidecar.health import health, memory_in_full, queue, streams
 from sidecar.history import History, Visit
 from sidecar.http import Connection, Disconnected, Request
 from sidecar.lease import Lease, Leases
@@ -67,6 +67,7 @@ class App:
         self._started = trio.current_time()
         self._running: Counter[Lease] = Counter()
         self._history = History()
+        self._attempts: dict[Attempt, Lease] = {}
 
     async def handle(self, connection: Connection, request: Request) -> None:
         """Answer one request; raises Disconnected when the client left."""
@@ -194,8 +195,9 @@ class App:
         now = trio.current_time()
         process = self._engine.process
         model = process.model if process else None
-        beat = process.heartbeat if process else None
+        beat = process.heartbeat if process and not process.gone else None
         ready = process.ready if process else None
+        owners = {attempt.number: lease.request.pid for attempt, lease in self._attempts.items()}
         return {
             "version": __version__,
             "pid": os.getpid(),
@@ -206,6 +208,8 @@ class App:
                 "state": self._engine.state,
                 "context_window": model.limits.context_window if model else None,
                 "output_limit": model.limits.output_limit if model else None,
+                "weights_bytes": model.files.weights_bytes if model else None,
+                "cache_bytes": model.limits.cache_bytes if model else None,
                 "kv_bits": ready.kv_bits if ready else None,
                 "one_by_one": ready.one_by_one if ready else None,
             },
@@ -214,8 +218,10 @@ class App:
                 "running": self.leases.running,
                 "waiting": beat.waiting if beat else 0,
                 "total": self.leases.served,
-                "queue": queue(beat.queue) if beat else [],
+                "queue": queue(beat.queue, owners) if beat else [],
+                "streams": streams(beat.streams, owners) if beat else [],
             },
+            "tokens": self._history.tokens(),
             "memory": memory_in_full(self._memory.view, beat, self._refused),
             "recent": self._history.recent(),
             "engine": {"pid": process.pid if process else None, "state": self._engine.state},
@@ -277,18 +283,22 @@ class App:
         name = _model_name(parsed.model, lease)
         with self._use(lease):
             visit = self._history.begin(request_id, name, todo)
-            await connection.while_connected(lambda: self._answer(answer, visit))
+            await connection.while_connected(lambda: self._answer(answer, visit, lease))
 
-    async def _answer(self, answer: Answer, visit: Visit) -> None:
+    async def _answer(self, answer: Answer, visit: Visit, lease: Lease) -> None:
         send, events = trio.open_memory_channel[FromEngine | RequestError](float("inf"))
-        async with trio.open_nursery() as nursery:
-            attempt = Attempt(self._history, visit, answer.shows)
-            nursery.start_soon(attempt.produce, self._library, self._engine, visit.model, send)
-            try:
-                await answer.deliver(events)
-            except RequestError as error:
-                await self.fail(answer.connection, error, visit.id)
-            nursery.cancel_scope.cancel()
+        attempt = Attempt(self._history, visit, answer.shows)
+        self._attempts[attempt] = lease
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(attempt.produce, self._library, self._engine, visit.model, send)
+                try:
+                    await answer.deliver(events)
+                except RequestError as error:
+                    await self.fail(answer.connection, error, visit.id)
+                nursery.cancel_scope.cancel()
+        finally:
+            del self._attempts[attempt]
 
     def _authenticate(self, request: Request) -> Lease:
         """The lease that the request's token belongs to. Hashing first makes the look-up's time say nothing."""

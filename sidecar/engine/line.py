@@ -91,7 +91,7 @@ class Line:
         before = [(self.rank(each), each.unread) for each in reading]
         expected = waits(line, before, pace.beside(bool(decoding)), MAX_ROWS - len(reading) - len(decoding), pace.row_s)
         return tuple(
-            Queued(each.priority, each.prompt_length, now - each.arrived, seconds)
+            Queued(each.priority, each.prompt_length, now - each.arrived, seconds, each.id)
             for (_, _, each), seconds in zip(waiting, expected, strict=True)
         )
 

@@ -85,6 +85,10 @@ class Scheduler:
         """Who waits, the next first. Callable on any thread: what it reads is only ever replaced or added to."""
         return self.line.queue(list(self.reading), list(self.decoding.streams))
 
+    def begun(self) -> list[Stream]:
+        """Who has begun. Callable on any thread."""
+        return [*self.reading, *self.decoding.streams]
+
     def step(self) -> None:
         """One slice of reading and a few decode steps. After an exception the process must end."""
         ended = self._ended

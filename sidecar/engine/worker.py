@@ -23,6 +23,7 @@ from sidecar.engine import model as models
 from sidecar.engine import prewarm as prewarming
 from sidecar.engine.admission import Room
 from sidecar.engine.disk import open_disk
+from sidecar.engine.flow import Flow
 from sidecar.engine.places import Places
 from sidecar.engine.prefix import PrefixCache
 from sidecar.engine.row import Layout
@@ -175,6 +176,7 @@ class Worker:
             os._exit(0)  # the sidecar is gone or broken; the main thread may be deep in a kernel
 
     def _beat(self) -> None:
+        flow = Flow()
         while True:
             began, scheduler = self._step_began, self._scheduler
             disk = scheduler.prefixes.disk if scheduler else None
@@ -192,6 +194,7 @@ class Worker:
                     disk_nodes=disk.count if disk else 0,
                     peak_bytes=max(mx.get_peak_memory(), scheduler.memory.peak if scheduler else 0),
                     queue=scheduler.queue() if scheduler else (),
+                    streams=flow.look(scheduler.begun(), time.monotonic()) if scheduler else (),
                 )
             )
             time.sleep(1.0)

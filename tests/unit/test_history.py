@@ -114,6 +114,13 @@ def test_a_conversation_that_goes_on_but_is_read_again_was_not_kept() -> None:
     assert ask(history, longer, 0).why == "nothing, but what had been read was no longer kept"
 
 
+def test_all_tokens_are_counted_by_where_they_came_from() -> None:
+    history = History()
+    ask(history, BASE, 0)
+    ask(history, BASE, 2900)
+    assert history.tokens() == {"from_memory": 1450, "from_disk": 1450, "read": 3100, "written": 10}
+
+
 def test_only_the_last_ones_are_kept() -> None:
     history = History()
     for index in range(2 * SESSIONS):

@@ -9,6 +9,7 @@ import pytest
 
 from sidecar.engine import admission
 from sidecar.engine.admission import Room
+from sidecar.engine.flow import Flow
 from sidecar.engine.model import Model, load
 from sidecar.engine.prefix import PrefixCache
 from sidecar.engine.scheduler import Scheduler
@@ -186,6 +187,28 @@ def test_those_that_wait_are_told_their_place_and_how_long(dense: Model) -> None
     assert first.expected_s == 0.0 < second.expected_s
     engine.run()
     assert engine.queue() == ()
+
+
+def test_those_that_have_begun_are_seen_with_their_progress_and_speed(dense: Model) -> None:
+    engine, flow = Engine(dense), Flow()
+    engine.ask(1, words(600), max_tokens=40)
+    engine.step()
+    assert [(each.id, each.output_tokens, each.speed) for each in flow.look(engine.begun(), 0.0)] == [(1, 0, 0.0)]
+    engine.step()
+    [reading] = flow.look(engine.begun(), 2.0)
+    first, second = (each.tokens for each in engine.of(Progress)[:2])
+    assert (reading.read_tokens, reading.speed) == (second, round((second - first) / 2, 1))
+    assert reading.read_tokens < reading.prompt_tokens == engine.of(Started)[0].prompt_tokens
+    engine.until(lambda: engine.output_tokens >= 3)
+    assert [each.speed for each in flow.look(engine.begun(), 3.0)] == [0.0]  # of writing nothing is known yet
+    before = engine.output_tokens
+    engine.until(lambda: engine.output_tokens >= 9)
+    [writing] = flow.look(engine.begun(), 4.0)
+    assert (writing.output_tokens, writing.read_tokens) == (engine.output_tokens, writing.prompt_tokens)
+    assert writing.speed == engine.output_tokens - before
+    engine.run()
+    assert flow.look(engine.begun(), 5.0) == ()
+    assert not flow._seen
 
 
 def test_a_request_that_waits_for_memory_lets_those_pass_that_leave_room_for_it(
