@@ -26,7 +26,7 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        raise Failure(f"{self.prog}: {message}{nearest(message, self.spelled())}. See: {self.prog} --help", USAGE)
+        raise Failure(f"{message}{nearest(message, self.spelled())}. See: {self.prog} --help", USAGE)
 
     def spelled(self) -> list[str]:
         """Every word that it knows by name: options, choices, words of its own."""

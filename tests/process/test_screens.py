@@ -15,6 +15,7 @@ import pytest
 from tests.client.conftest import machine
 from tests.client.home import SHIM, Home
 from tests.client.screen import Screen
+from tests.process.fake_sidecar import wait_until
 
 KEPT = Path(__file__).parent / "screens"
 UPDATE = os.environ.get("CLAUDE_LOCAL_TEST_SCREENS") == "update"
@@ -39,6 +40,8 @@ WORDS = [
     Word("help status"),
     Word("version"),
     Word("status"),
+    Word("status", running=True),
+    Word("status --watch --json"),
     Word("status --jsn"),
     Word("stop"),
     Word("cache"),
@@ -48,22 +51,25 @@ MARKS = [
     (r"/tmp/cl-\w{8}", "/tmp/cl-xxxxxxxx"),
     (r"\bpid \d+", "pid N"),
     (r"\bport \d+", "port N"),
-    (r"\b\d[\d.,]* (GB|MB|kB)\b", r"N \1"),
-    (r"\b\d[\d.]* (s|min|h|ms)\b", "T"),
-    (r"\b\d[\d.,]* tokens/s", "N tokens/s"),
+    (r"\b\d{4,7}\b", "N"),
+    (r"\b\d[\d.,]*( of \d[\d.,]*)? (GB|MB)\b( of \d[\d.,]* GB)?", "N GB"),
+    (r"\b\d[\d.]* (s|ms|min|h|d)( \d+ (s|min|h))?\b", "T"),
+    (r"\b\d[\d.,]* (tokens|tokens/s|%)(?= |,|$)", r"N \1"),
+    (r"[━─]{5,}", "BAR"),
 ]
 """What differs from run to run, and what stands for it."""
 
 
 def settled(text: str) -> str:
     """A screen without what differs from run to run; where there was some, columns have no width any more."""
-    lines = []
-    for line in text.rstrip().splitlines():
-        marked = line.rstrip()
-        for pattern, mark in MARKS:
-            marked = re.sub(pattern, mark, marked)
-        lines.append(marked if marked == line.rstrip() else re.sub(r"(?<=\S) {2,}", "  ", marked))
-    return "\n".join(lines) + "\n"
+    return "".join(f"{_settled(line.rstrip())}\n" for line in text.rstrip().splitlines())
+
+
+def _settled(line: str) -> str:
+    marked = line
+    for pattern, mark in MARKS:
+        marked = re.sub(pattern, mark, marked)
+    return line if marked == line else re.sub(r"(?<=\S) {2,}", "  ", marked)
 
 
 def compare(name: str, text: str) -> None:
@@ -95,7 +101,8 @@ def busy() -> Iterator[Home]:
     """A user with a terminal open and the model in memory."""
     with machine(grace=600) as place:
         home = Home("home", place)
-        home.start("sh", "-c", "read line")
+        terminal = home.start("sh", "-c", "echo open; read line")
+        assert terminal.stdout is not None and terminal.stdout.readline() == b"open\n"
         home.engine()
         yield home
         home.close()
@@ -127,3 +134,47 @@ def test_a_word_in_a_pipe(shown: tuple[Word, Home]) -> None:
     result = home.call(*word.words.split())
     assert "\x1b" not in result.stdout + result.stderr
     compare(f"{word.name}-piped", settled(result.stdout + result.stderr))
+
+
+def watching(home: Home, columns: int) -> Screen:
+    """The live screen, drawn for the first time. A shell around it says how it ended, and whether keys show again."""
+    line = f'trap : INT; {" ".join(SHIM)} status --watch; echo "exit code $?"; stty -a; exec sleep 600'
+    screen = Screen(home, "sh", "-c", line, columns=columns, lines=30)
+    screen.wait_for("q leaves")
+    return screen
+
+
+@pytest.mark.parametrize("columns", WIDTHS)
+def test_the_live_screen_and_its_end(busy: Home, columns: int) -> None:
+    with watching(busy, columns) as screen:
+        compare(f"status-watch-{columns}", settled(screen.wait_for("TERMINAL")))
+        screen.press("q")
+        assert " echo " in screen.wait_for("exit code 0", "speed")
+
+
+def test_the_live_screen_on_a_terminal_that_is_resized(busy: Home) -> None:
+    with watching(busy, WIDTHS[1]) as screen:
+        for columns in (WIDTHS[0], 20, WIDTHS[1]):
+            screen.resize(columns, 30)
+            if columns in WIDTHS:
+                kept = (KEPT / f"status-watch-{columns}.txt").read_text()
+                wait_until(lambda: settled(screen.text()) == kept)  # noqa: B023  # called at once
+        screen.press("C-c")
+        assert " echo " in screen.wait_for("exit code 0", "speed")
+
+
+def test_the_live_screen_waits_for_a_sidecar_and_says_when_it_is_gone() -> None:
+    with machine(grace=0) as place:
+        home = Home("home", place)
+        with watching(home, WIDTHS[0]) as screen:
+            screen.wait_for("nothing runs")
+            home.start("sh", "-c", "read line")
+            screen.wait_for("TERMINAL", "~/project")
+            home.close()
+            screen.wait_for("nothing runs")
+
+
+def test_the_live_screen_needs_a_terminal(quiet: Home) -> None:
+    result = quiet.call("status", "--watch")
+    assert (result.returncode, result.stdout) == (64, "")
+    assert "needs a terminal" in result.stderr

@@ -323,7 +323,7 @@ def test_status_and_stop_when_nothing_runs(place: Place) -> None:
 def test_status_shows_what_runs_and_stop_ends_it(place: Place) -> None:
     session = Session(place)
     text = place.call("status").stdout
-    assert f"port {session.port}" in text
+    assert str(session.port) in text
     assert "context 12,345 tokens" in text
     assert place.status()["running"] is True
     assert place.call("stop").returncode == 0

@@ -8,7 +8,6 @@ import pytest
 
 from shim import claude, command, install, progress, spawn, variables, verbs, words
 from shim.failure import USAGE, Failure
-from shim.verbs import status
 
 
 @pytest.mark.parametrize(
@@ -214,37 +213,6 @@ def test_the_end_of_npms_log_is_its_reason_not_its_hint() -> None:
     said = "npm error code ENOTFOUND\nnpm error network x\n\nnpm error A complete log of this run can be found in: y\n"
     assert install.last_lines(said) == "npm error code ENOTFOUND\nnpm error network x"
     assert install.last_lines("") == "(it said nothing)"
-
-
-def test_status_says_how_caches_are_kept_and_why_streams_take_turns() -> None:
-    known = {"name": "phi-3-mini", "state": "ready", "context_window": 25_000}
-    shown = status.describe({"model": {**known, "kv_bits": 8, "one_by_one": "quantised KV caches cannot be batched"}})
-    assert "context 25,000 tokens, KV caches in 8 bits, one stream at a time (quantised KV caches" in shown
-    for plain in ({}, {"kv_bits": 16, "one_by_one": ""}, {"kv_bits": None, "one_by_one": None}):
-        assert status.describe({"model": {**known, **plain}}).splitlines()[1].endswith("context 25,000 tokens")
-
-
-def test_status_says_where_the_last_prompts_came_from_and_why_they_were_read() -> None:
-    known = {"priority": "main", "from_memory": 12000, "from_disk": 0, "read": 80, "first_token_s": 0.42, "why": ""}
-    missed = {**known, "from_memory": 0, "from_disk": 900, "why": "tool Run: its schema"}
-    shown = status.describe({"recent": [known] * 9 + [missed]}).splitlines()
-    assert [line for line in shown if "main" in line] == [
-        "prompts   main: 12,000 from memory, 80 read, first word after 0.4 s",
-        "          main: 12,000 from memory, 80 read, first word after 0.4 s",
-        "          main: 900 from disk, 80 read, first word after 0.4 s; what differs: tool Run: its schema",
-    ]
-
-
-def test_a_status_says_who_waits_and_how_long() -> None:
-    waiting = [
-        {"position": place, "priority": "main", "prompt_tokens": 900, "waited_s": 3, "expected_s": 61}
-        for place in range(1, 8)
-    ]
-    shown = status.describe({"requests": {"running": 16, "waiting": 7, "total": 40, "queue": waiting}})
-    assert (
-        "16 running, 7 waiting, 40 total\n          1. main, 900 tokens, for 3 s, begins in about 1 min 1 s\n" in shown
-    )
-    assert "5. main" in shown and "6. main" not in shown and "and 2 more" in shown
 
 
 @pytest.mark.parametrize("word", words.OURS)

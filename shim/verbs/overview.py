@@ -1,0 +1,213 @@
+"""What a status looks like: the sidecar's table as things that rich draws. Pure; a key that an older or newer sidecar
+lacks is left out. Colour repeats what the words say."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from shim.verbs.cache import size
+
+RECENT = 3
+"""Answered requests that are listed, the newest last."""
+SHOWN = 5
+"""Waiting requests that are listed."""
+BAR = 20
+"""Columns of a bar."""
+
+LEVELS = {"Safe": "green", "Caution": "yellow", "Critical": "red", "Emergency": "bold red"}
+STATES = {
+    "absent": ("not in memory: the next request loads it", "dim"),
+    "loading": ("loading", "yellow"),
+    "ready": ("ready", "green"),
+    "stuck": ("does not answer: it is about to be replaced", "red"),
+    "dead": ("ended: the next request starts it again", "red"),
+    "failed": ("could not be loaded, the log says why", "red"),
+    "refused": ("kept out: too little memory is free", "yellow"),
+    "evacuated": ("given up for want of memory, it comes back by itself", "yellow"),
+}
+"""What the engine's states mean."""
+
+
+def overview(table: dict[str, Any], home: str = "") -> Group:
+    """All of it. `home`: the user's folder, which is shown as ~."""
+    facts = Table.grid(padding=(0, 2), pad_edge=False)
+    facts.add_column(style="cyan", no_wrap=True)
+    facts.add_column()
+    for name, fact in (
+        ("model", model(table)),
+        ("memory", memory(table)),
+        ("cache", cache(table)),
+        ("requests", requests(table)),
+        ("speed", speed(table)),
+    ):
+        if fact:
+            facts.add_row(name, fact)
+    parts: list[RenderableType] = [title(table), "", facts]
+    for listed in (terminals(table, home), under_way(table), recent(table)):
+        if listed.row_count:
+            parts += ["", listed]
+    return Group(*parts)
+
+
+def title(table: dict[str, Any]) -> Text:
+    text = Text(f"claude-local {table.get('version', '?')}", style="bold")
+    return text.append(f"  pid {table.get('pid', '?')}, up {span(table.get('uptime_s'))}", style="not bold dim")
+
+
+def model(table: dict[str, Any]) -> Text:
+    shown = table.get("model") or {}
+    state, style = STATES.get(str(shown.get("state")), (str(shown.get("state", "?")), ""))
+    text = Text.assemble((str(shown.get("name") or "none yet"), "bold"), " ", (state, style))
+    if shown.get("weights_bytes"):
+        text.append(f", {size(shown['weights_bytes'])}")
+    if shown.get("context_window"):
+        text.append(f", context {shown['context_window']:,} tokens")
+    if shown.get("kv_bits"):
+        text.append(f", KV caches in {shown['kv_bits']} bits")
+    if shown.get("one_by_one"):
+        text.append(f", one stream at a time ({shown['one_by_one']})")
+    return text
+
+
+def memory(table: dict[str, Any]) -> Text:
+    """The level, what is free, and what has been done for want of memory."""
+    shown = table.get("memory") or {}
+    if not shown.get("status"):
+        return Text()
+    free, total, style = _number(shown.get("available_gb")), _number(shown.get("total_gb")), LEVELS[shown["status"]]
+    text = Text.assemble(bar(total - free, total, style) if total else "", (str(shown["status"]).lower(), style))
+    text.append(f", {free:.1f} of {total:.1f} GB free" if total else f", {free:.1f} GB free")
+    if "used_gb" in shown:
+        text.append(f", {shown['used_gb']} GB ours")
+    acts = (("shed", "caches given back"), ("refused", "requests refused"), ("evacuated", "model given up"))
+    done = [f"{what}: {shown[key]}" for key, what in acts if shown.get(key)]
+    return text.append("\n" + ", ".join(done), style="yellow") if done else text
+
+
+def cache(table: dict[str, Any]) -> Text:
+    """How much is kept of what was read, and how much of what was asked it has answered."""
+    kept = (table.get("memory") or {}).get("prefixes")
+    if not kept:
+        return Text()
+    limit = (table.get("model") or {}).get("cache_bytes") or 0
+    text = Text.assemble(bar(kept["memory_bytes"], limit, "cyan") if limit else "", size(kept["memory_bytes"]))
+    text.append(f" of {size(limit)}" if limit else " in memory")
+    if kept.get("disk_bytes"):
+        text.append(f", {size(kept['disk_bytes'])} on disk")
+    tokens = table.get("tokens") or {}
+    known = tokens.get("from_memory", 0) + tokens.get("from_disk", 0)
+    if asked := known + tokens.get("read", 0):
+        text.append(f", {100 * known / asked:.0f} % of prompt tokens were known")
+    return text
+
+
+def requests(table: dict[str, Any]) -> Text:
+    shown = table.get("requests") or {}
+    names = (("running", "running"), ("waiting", "waiting"), ("total", "in all"))
+    return Text(", ".join(f"{shown[key]} {name}" for key, name in names if key in shown))
+
+
+def speed(table: dict[str, Any]) -> Text:
+    """Tokens a second: of what runs, else of the last answer."""
+    streams = (table.get("requests") or {}).get("streams") or []
+    doing = {
+        what: sum(each["tokens_per_s"] for each in streams if each["doing"] == what) for what in ("reading", "writing")
+    }
+    if now := [f"{what} {rate:,.0f} tokens/s" for what, rate in doing.items() if rate]:
+        return Text(", ".join(now))
+    last = (table.get("recent") or [{}])[-1]
+    if not last.get("wrote_s"):
+        return Text()
+    rate = last["output_tokens"] / last["wrote_s"]
+    return Text(f"the last answer began after {last['first_token_s']:.1f} s and was written at {rate:,.0f} tokens/s")
+
+
+def terminals(table: dict[str, Any], home: str) -> Table:
+    shown = columns("TERMINAL", "FOLDER", "PORT", "PID", "SINCE")
+    shown.columns[1].overflow = "fold"
+    for lease in table.get("leases") or []:
+        command = Text(str(lease.get("command", "?")))
+        if not lease.get("strong", True):
+            command.append(" (ended, its children hold on)", style="dim")
+        place = Text(shortened(str(lease.get("folder") or "?"), home))
+        numbers = (str(lease.get("port") or "-"), str(lease.get("pid", "?")))
+        shown.add_row(command, place, *numbers, span(lease.get("since_s")))
+    return shown
+
+
+def under_way(table: dict[str, Any]) -> Table:
+    """What the model does, and who waits for it."""
+    shown, names = columns("REQUEST", "KIND", "DOING", "TOKENS", "SPEED"), _commands(table)
+    found = table.get("requests") or {}
+    for each in found.get("streams") or []:
+        if each["doing"] == "reading":
+            done, count = _reading(each), f"{each['read_tokens']:,} of {each['prompt_tokens']:,}"
+        else:
+            done, count = Text("writing", style="green"), f"{each['output_tokens']:,}"
+        rate = f"{each['tokens_per_s']:,.0f}/s" if each["tokens_per_s"] else ""
+        shown.add_row(names.get(each.get("pid"), "-"), each["priority"], done, count, rate)
+    queue = found.get("queue") or []
+    for each in queue[:SHOWN]:
+        waits = f"waits {span(each.get('waited_s'))}, begins in about {span(each.get('expected_s'))}"
+        count = f"of {each.get('prompt_tokens', 0):,}"
+        shown.add_row(names.get(each.get("pid"), "-"), str(each.get("priority")), Text(waits, style="dim"), count, "")
+    if len(queue) > SHOWN:
+        shown.add_row(Text(f"and {len(queue) - SHOWN} more", style="dim"))
+    return shown
+
+
+def recent(table: dict[str, Any]) -> Table:
+    """Where the tokens of the last prompts came from, and why some were read."""
+    shown = columns("LAST PROMPT", "MEMORY", "DISK", "READ", "FIRST WORD", "WHAT DIFFERS")
+    for column in shown.columns[1:5]:
+        column.justify = "right"
+    for each in (table.get("recent") or [])[-RECENT:]:
+        counts = [f"{each.get(key, 0):,}" for key in ("from_memory", "from_disk", "read")]
+        why = Text(str(each.get("why") or ""))
+        shown.add_row(str(each.get("priority", "?")), *counts, f"{_number(each.get('first_token_s')):.1f} s", why)
+    return shown
+
+
+def columns(*names: str) -> Table:
+    """A table without lines, as `ps` and `docker` have them."""
+    return Table(*names, box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="cyan")
+
+
+def bar(part: float, whole: float, style: str, width: int = BAR) -> Text:
+    """Filled as far as `part` of `whole`, whatever the colours."""
+    full = max(0, min(width, round(width * part / whole))) if whole else 0
+    return Text.assemble(("━" * full, style), ("─" * (width - full), "dim"), "  ")
+
+
+def span(seconds: object) -> str:
+    """A duration in the two units that matter."""
+    if not isinstance(seconds, (int, float)):
+        return "?"
+    whole = int(seconds)
+    for unit, name, smaller, lesser in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= unit:
+            return f"{whole // unit} {name} {whole % unit // smaller} {lesser}"
+    return f"{whole} s"
+
+
+def shortened(folder: str, home: str) -> str:
+    """With ~ for the user's own folder."""
+    inside = home and (folder == home or folder.startswith(f"{home}/"))
+    return f"~{folder[len(home) :]}" if inside else folder
+
+
+def _reading(stream: dict[str, Any]) -> Text:
+    read, whole = stream["read_tokens"], stream["prompt_tokens"]
+    return Text.assemble("reading  ", bar(read, whole, "cyan", BAR // 2), f"{100 * read / max(1, whole):.0f} %")
+
+
+def _commands(table: dict[str, Any]) -> dict[object, str]:
+    leases: Iterable[dict[str, Any]] = table.get("leases") or []
+    return {lease.get("pid"): str(lease.get("command", "?")) for lease in leases}
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, (int, float, str)) else 0.0

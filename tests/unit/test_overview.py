@@ -1,0 +1,131 @@
+"""What a status shows, from a table as the sidecar sends it."""
+
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from shim.verbs.overview import BAR, bar, overview, shortened, span
+
+MODEL = {"name": "phi-3-mini", "state": "ready", "context_window": 25_000, "cache_bytes": 2_000_000_000}
+MEMORY = {"status": "Safe", "available_gb": "4.00", "total_gb": 16.0, "used_gb": "2.50"}
+
+
+def shown(table: dict[str, Any], width: int = 120) -> str:
+    console = Console(width=width, markup=False, highlight=False)
+    with console.capture() as capture:
+        console.print(overview(table, "/home/me"))
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def test_nothing_is_needed() -> None:
+    """An older or newer sidecar may leave anything out."""
+    assert shown({}).startswith("claude-local ?")
+
+
+def test_a_model_is_described_with_its_caches_and_why_streams_take_turns() -> None:
+    more = {"weights_bytes": 2_300_000_000, "kv_bits": 8, "one_by_one": "quantised KV caches cannot be batched"}
+    line = "phi-3-mini ready, 2.30 GB, context 25,000 tokens, KV caches in 8 bits, one stream at a time (quantised KV"
+    assert line in shown({"model": MODEL | more})
+    assert shown({"model": MODEL}).endswith("phi-3-mini ready, context 25,000 tokens")
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ("absent", "not in memory: the next request loads it"),
+        ("dead", "ended: the next request starts it again"),
+        ("new", "new"),
+    ],
+)
+def test_the_states_of_the_engine_are_said_in_words(state: str, said: str) -> None:
+    assert f"none yet {said}" in shown({"model": {"name": None, "state": state}})
+
+
+def test_memory_has_a_bar_a_level_and_what_was_done_for_want_of_it() -> None:
+    text = shown({"memory": MEMORY})
+    assert f"memory  {'━' * 15}─────  safe, 4.0 of 16.0 GB free, 2.50 GB ours" in text
+    assert "caches given back: 2, requests refused: 1" in shown({"memory": MEMORY | {"shed": 2, "refused": 1}})
+
+
+def test_the_cache_says_how_full_it_is_and_how_much_was_known() -> None:
+    memory = MEMORY | {"prefixes": {"memory_bytes": 500_000_000, "disk_bytes": 3_200_000_000}}
+    tokens = {"from_memory": 940, "from_disk": 5, "read": 55}
+    text = shown({"model": MODEL, "memory": memory, "tokens": tokens})
+    assert f"{'━' * 5}{'─' * 15}  0.50 GB of 2.00 GB, 3.20 GB on disk, 94 % of prompt tokens were known" in text
+
+
+def test_streams_show_their_terminal_their_progress_and_their_speed() -> None:
+    begun = {"prompt_tokens": 12000, "read_tokens": 12000, "output_tokens": 0, "tokens_per_s": 0.0}
+    streams = [
+        begun | {"pid": 11, "priority": "main", "doing": "reading", "read_tokens": 6000, "tokens_per_s": 410.2},
+        begun | {"pid": 12, "priority": "subagent", "doing": "writing", "output_tokens": 311, "tokens_per_s": 34.3},
+        begun | {"pid": 99, "priority": "main", "doing": "writing"},
+    ]
+    leases = [{"pid": 11, "command": "claude"}, {"pid": 12, "command": "python"}]
+    lines = shown({"requests": {"streams": streams}, "leases": leases}).splitlines()
+    assert "speed  reading 410 tokens/s, writing 34 tokens/s" in lines
+    assert [line.split() for line in lines[-3:]] == [
+        ["claude", "main", "reading", "━━━━━─────", "50", "%", "6,000", "of", "12,000", "410/s"],
+        ["python", "subagent", "writing", "311", "34/s"],
+        ["-", "main", "writing", "0"],
+    ]
+
+
+def test_those_that_wait_are_told_how_long() -> None:
+    waiting = {"pid": 11, "priority": "main", "prompt_tokens": 900, "waited_s": 3, "expected_s": 61}
+    text = shown({"requests": {"running": 16, "waiting": 7, "total": 40, "queue": [waiting] * 7}})
+    assert "16 running, 7 waiting, 40 in all" in text
+    assert text.count("waits 3 s, begins in about 1 min 1 s") == 5
+    assert "and 2 more" in text
+
+
+def test_the_last_prompts_say_where_their_tokens_came_from_and_why_they_were_read() -> None:
+    known = {"priority": "main", "from_memory": 12000, "from_disk": 0, "read": 80, "first_token_s": 0.42, "why": ""}
+    missed = known | {"from_memory": 0, "from_disk": 900, "why": "tool Run: its schema"}
+    lines = shown({"recent": [known] * 9 + [missed]}).splitlines()
+    assert [line.split(maxsplit=6) for line in lines[-3:]] == [
+        ["main", "12,000", "0", "80", "0.4", "s"],
+        ["main", "12,000", "0", "80", "0.4", "s"],
+        ["main", "0", "900", "80", "0.4", "s", "tool Run: its schema"],
+    ]
+
+
+def test_without_a_stream_the_speed_is_the_last_answers() -> None:
+    last = {"first_token_s": 0.42, "wrote_s": 2.0, "output_tokens": 80}
+    assert "the last answer began after 0.4 s and was written at 40 tokens/s" in shown({"recent": [last]})
+
+
+def test_a_terminal_whose_command_has_ended_is_said_to_hold_on() -> None:
+    lease = {"pid": 13, "command": "tmux", "folder": "/home/me/a", "port": 41000, "since_s": 9, "strong": False}
+    assert "tmux (ended, its children hold on)  ~/a     41000  13   9 s" in shown({"leases": [lease]})
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_no_line_is_wider_than_the_terminal_and_no_folder_is_cut(width: int) -> None:
+    folder = "/srv/" + "deep/" * 30 + "end"
+    text = shown({"model": MODEL, "memory": MEMORY, "leases": [{"command": "claude", "folder": folder}]}, width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0, "0 s"), (61, "1 min 1 s"), (7261, "2 h 1 min"), (90061, "1 d 1 h"), (None, "?")]
+)
+def test_a_duration_has_two_units(seconds: object, said: str) -> None:
+    assert span(seconds) == said
+
+
+@pytest.mark.parametrize(("part", "full"), [(0, 0), (0.5, BAR // 2), (1, BAR), (7, BAR), (-1, 0)])
+def test_a_bar_never_leaves_its_place(part: float, full: int) -> None:
+    assert bar(part, 1, "").plain == "━" * full + "─" * (BAR - full) + "  "
+
+
+def test_the_users_folder_is_a_tilde() -> None:
+    assert [shortened(folder, "/home/me") for folder in ("/home/me", "/home/me/a", "/home/mean", "/")] == [
+        "~",
+        "~/a",
+        "/home/mean",
+        "/",
+    ]
+    assert shortened("/a", "") == "/a"
