@@ -2,6 +2,7 @@
 
 OURS = {
     "status": "what runs: model, memory, terminals",
+    "logs": "what sidecar, engine and relays have logged",
     "cache": "what has been read and lies on disk",
     "stop": "end it, after the running answers",
     "version": "the version of claude-local",

@@ -2,6 +2,8 @@
 
 import importlib
 import keyword
+import os
+import signal
 import site
 import sys
 from types import ModuleType
@@ -11,7 +13,14 @@ def run(word: str, arguments: list[str]) -> int:
     """Do what the word says; returns the exit code, raises Failure."""
     if sys.flags.no_site:
         site.main()  # bin/claude-local leaves the libraries out, which a command's start does without
-    return int(verb(word).run(arguments))
+    try:
+        code = int(verb(word).run(arguments))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Whoever read our words has seen enough. What is still buffered must not complain at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 128 + signal.SIGPIPE
 
 
 def verb(word: str) -> ModuleType:

@@ -45,6 +45,9 @@ WORDS = [
     Word("status --jsn"),
     Word("stop"),
     Word("cache"),
+    Word("logs"),
+    Word("logs sidcar"),
+    Word("logs -n 0", running=True),
 ]
 
 MARKS = [
