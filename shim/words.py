@@ -4,6 +4,7 @@ OURS = {
     "status": "what runs: model, memory, terminals",
     "logs": "what sidecar, engine and relays have logged",
     "cache": "what has been read and lies on disk",
+    "doctor": "what is wrong here, and how to put it right",
     "stop": "end it, after the running answers",
     "version": "the version of claude-local",
     "help": "this text, or a word's own",

@@ -10,7 +10,8 @@ import fcntl
 import hashlib
 import io
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -50,6 +51,17 @@ class HubError(Exception):
     """The hub does not give the model; the text says why and what to do."""
 
 
+class Unreachable(HubError):
+    """Nobody answers, or not as a hub does."""
+
+    def __init__(self, repository: str, reason: str) -> None:
+        self.reason = reason
+        super().__init__(
+            f"{repository} is not on this disk and the model hub cannot be reached ({reason}). "
+            "Go online once, or try the built-in model: CLAUDE_LOCAL_MODEL=demo"
+        )
+
+
 class DiskFull(HubError):
     """There is no room for it."""
 
@@ -80,16 +92,58 @@ def on_disk() -> dict[str, str]:
     }
 
 
+def place() -> Path:
+    """Where the hub's cache is, or will be."""
+    return Path(constants.HF_HUB_CACHE)
+
+
+def damaged(snapshot: Path) -> list[Path]:
+    """The files of a snapshot whose content is not what the hub said it was. Reads all of them: seconds for each GB."""
+    return [file for file in sorted(snapshot.iterdir()) if not _is_whole(file.resolve())]
+
+
+def _is_whole(blob: Path) -> bool:
+    """A blob is named after its hash: SHA-256 of large files, git's of small ones; another name says nothing."""
+    with blob.open("rb") as file:
+        if len(blob.name) == 64:
+            return hashlib.file_digest(file, "sha256").hexdigest() == blob.name
+        if len(blob.name) == 40:
+            data = file.read()
+            return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest() == blob.name
+    return True
+
+
+def address() -> str:
+    """The hub's."""
+    return str(constants.ENDPOINT)
+
+
+def greet(repository: str, seconds: float) -> None:
+    """Ask for a repository and one of its files, as a download begins. Raises HubError."""
+    with _explained(repository):
+        HfApi().model_info(repository, timeout=seconds)
+        get_hf_file_metadata(hf_hub_url(repository, "config.json"), timeout=seconds)
+
+
 def fetch(repository: str, tell: Tell) -> Path:
     """Download what is missing and return the snapshot; raises HubError."""
     disable_progress_bars()
-    try:
+    with _explained(repository):
         return _fetch(repository, tell)
+
+
+@contextmanager
+def _explained(repository: str) -> Iterator[None]:
+    """Whatever goes wrong inside becomes a HubError."""
+    try:
+        yield
     except GatedRepoError:
         url = f"{constants.ENDPOINT}/{repository}"
-        raise HubError(f"{repository} asks you to accept its licence at {url} and to set HF_TOKEN") from None
+        raise HubError(f"{repository} asks you to accept its licence: do so at {url}, then set HF_TOKEN") from None
     except RepositoryNotFoundError:
-        raise HubError(f"the model hub has no {repository} (or it is private: set HF_TOKEN)") from None
+        raise HubError(
+            f"the model hub has no {repository}: check the name (or, if it is private, set HF_TOKEN)"
+        ) from None
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise DiskFull(f"the disk is full while downloading {repository}: free some space and try again") from None
@@ -101,11 +155,7 @@ def fetch(repository: str, tell: Tell) -> Path:
 
 
 def _unreachable(repository: str, error: Exception) -> HubError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return HubError(
-        f"{repository} is not on this disk and the model hub cannot be reached ({reason}). "
-        "Go online once, or try the built-in model: CLAUDE_LOCAL_MODEL=demo"
-    )
+    return Unreachable(repository, (str(error).strip().splitlines() or [type(error).__name__])[0])
 
 
 def _fetch(repository: str, tell: Tell) -> Path:

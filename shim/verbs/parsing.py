@@ -28,6 +28,11 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise Failure(f"{message}{nearest(message, self.spelled())}. See: {self.prog} --help", USAGE)
 
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        """argparse refuses () too, the absence of words that may be absent."""
+        if value != ():
+            super()._check_value(action, value)
+
     def spelled(self) -> list[str]:
         """Every word that it knows by name: options, choices, words of its own."""
         return [name for action in self._actions for name in (*action.option_strings, *(action.choices or ()))]

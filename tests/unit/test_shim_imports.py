@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 ENGINE_ONLY = {"mlx", "mlx_lm", "transformers", "llguidance"}
 SHARED = {"sidecar", "sidecar.config", "sidecar.control"}
-FOR_WORDS = {"sidecar.download", "sidecar.fit", "sidecar.hub", "sidecar.models", "sidecar.probe"}
+FOR_WORDS = {f"sidecar.{name}" for name in ("blas", "download", "fit", "guard", "hub", "models", "probe")}
 """What the words may use of the sidecar's libraries, beside what is shared."""
 
 
@@ -45,7 +45,7 @@ def test_the_shim_imports_the_standard_library_and_what_it_shares_with_the_sidec
 def test_words_may_draw_and_use_the_sidecars_libraries_but_not_its_process() -> None:
     import sys
 
-    for file in (ROOT / "shim" / "verbs").glob("*.py"):
+    for file in [*(ROOT / "shim" / "verbs").glob("*.py"), *(ROOT / "shim" / "checks").glob("*.py")]:
         foreign = packages(file) - set(sys.stdlib_module_names) - {"shim", "sidecar", "rich", "psutil"}
         assert not foreign, f"{file} imports {foreign}"
         beyond = {name for name in imported(file) if name.startswith("sidecar")} - SHARED - FOR_WORDS

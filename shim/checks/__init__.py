@@ -1,0 +1,1 @@
+"""What `claude-local doctor` looks at: each check is a function from a Case to a Finding. They change nothing."""

@@ -1,0 +1,72 @@
+"""What all checks start from: the configuration, the environment and the folders of whoever asks."""
+
+import os
+import pwd
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from shim.failure import Failure
+from shim.launch import model_name
+from shim.verbs.asking import ask
+from sidecar import config, control
+from sidecar.config import Config, ConfigError
+from sidecar.control import RunDirectoryError
+
+
+class Case(NamedTuple):
+    """Read once."""
+
+    settings: Config
+    """The defaults where the configuration cannot be read."""
+    broken: str
+    """Why it cannot; empty = it can."""
+    environment: Mapping[str, str]
+    home: Path
+    folder: Path
+    """Where the user is."""
+
+    @property
+    def model(self) -> str:
+        """The model of a command that is started here: an alias, a hub id or an absolute path."""
+        return model_name(self.settings.model)
+
+    @property
+    def run_dir(self) -> str:
+        """As `control.run_directory` takes it; empty = the platform's."""
+        return os.path.abspath(self.settings.run_dir) if self.settings.run_dir else ""
+
+    def running(self) -> dict[str, Any] | None:
+        """What the sidecar says of itself; None when none answers, whatever the reason: that is a check's own."""
+        with suppress(Failure, ConfigError, RunDirectoryError, OSError):
+            return ask("GET", control.STATUS_PATH)
+        return None
+
+
+def case() -> Case:
+    """Of this process."""
+    broken = ""
+    try:
+        settings = config.load()
+    except ConfigError as error:
+        settings, broken = Config(), str(error)
+    return Case(settings, broken, os.environ, Path.home(), Path.cwd())
+
+
+def homes() -> list[str]:
+    """Every spelling of the user's home folder."""
+    named = [os.path.expanduser("~"), *([entry.pw_dir] if (entry := _entry()) else [])]
+    return [*named, *map(os.path.realpath, named)]
+
+
+def user() -> str:
+    """The user's name; empty where the system knows none, as in some containers."""
+    return entry.pw_name if (entry := _entry()) else ""
+
+
+def _entry() -> pwd.struct_passwd | None:
+    try:
+        return pwd.getpwuid(os.getuid())
+    except KeyError:
+        return None

@@ -1,0 +1,114 @@
+"""Claude Code: which one there is, and what its settings files would do against us."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from shim import command, install
+from shim.checks.case import Case
+from shim.checks.finding import Finding, failure, ok, warning
+from shim.failure import Failure
+from shim.variables import ELSEWHERE, ours
+
+VERSION_S = 20.0
+OLDEST = (2, 1)
+"""Of the versions that we have run against; older ones ask in other ways."""
+MANAGED = {
+    "darwin": Path("/Library/Application Support/ClaudeCode/managed-settings.json"),
+    "linux": Path("/etc/claude-code/managed-settings.json"),
+}
+OVERRIDING = frozenset([*ours(0, "", "", 1, 1), *ELSEWHERE])
+"""Variables that, in a settings file, lead Claude Code elsewhere or change what we told it."""
+
+
+def settings(case: Case) -> Finding:
+    """User, project and managed ones."""
+    own = Path(case.environment.get("CLAUDE_CONFIG_DIR") or case.home / ".claude")
+    project = case.folder / ".claude"
+    files = [own / "settings.json", project / "settings.json", project / "settings.local.json"]
+    return judge_settings(files, MANAGED.get(sys.platform))
+
+
+def judge_settings(files: Iterable[Path], managed: Path | None) -> Finding:
+    """`files`: those that the user may edit; `managed`: the administrator's, which beats whatever we say."""
+    if managed and managed.exists() and (names := overriding(_table(managed))):
+        text = f"{managed} sets {', '.join(names)}, which beats claude-local"
+        return failure(text, "ask whoever manages this machine to take it out")
+    seen = 0
+    for file in dict.fromkeys(files):
+        if not file.exists():
+            continue
+        seen += 1
+        try:
+            names = overriding(_table(file))
+        except ValueError as error:
+            return warning(f"{file} is no JSON ({error}): Claude Code ignores all of it", f"correct {file}")
+        if names:
+            text = f"{file} sets {', '.join(names)}: a claude that a script starts goes there"
+            return warning(f"{text}, `claude-local claude` does not", f'take it out of "env" in {file}')
+    return ok(f"{seen} settings files, nothing in them is in the way" if seen else "no settings files")
+
+
+def overriding(table: dict[str, Any]) -> list[str]:
+    """What in a settings file would override us. Names alone: values may be secrets."""
+    env = table.get("env")
+    names = sorted(OVERRIDING & env.keys()) if isinstance(env, dict) else []
+    return [*names, *(["apiKeyHelper"] if table.get("apiKeyHelper") else [])]
+
+
+def _table(file: Path) -> dict[str, Any]:
+    table = json.loads(file.read_text("utf-8") or "{}")
+    if not isinstance(table, dict):
+        raise ValueError("not an object")
+    return table
+
+
+def claude(case: Case) -> Finding:
+    """The one that a command would run: on PATH, else our private one."""
+    private = case.settings.data / "claude-code" / install.VERSION / install.BINARY
+    try:
+        binary = Path(command.find("claude", case.environment.get("PATH")))
+    except Failure as error:
+        if "not executable" in error.reason:
+            return failure(error.reason, f"chmod +x {error.reason.partition(':')[0]}")
+        binary = private
+    if not binary.exists():
+        return _absent(case)
+    try:
+        done = subprocess.run(
+            [binary, "--version"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=VERSION_S
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return failure(f"{binary} does not run: {error}", _reinstall())
+    return judge_claude(str(binary), done.returncode, done.stdout + done.stderr)
+
+
+def judge_claude(binary: str, status: int, said: str) -> Finding:
+    """`said`: what `claude --version` did."""
+    match = re.search(r"(\d+)\.(\d+)\.(\d+)", said)
+    if status or not match:
+        return failure(f"{binary} does not run: {(said.strip().splitlines() or ['it said nothing'])[-1]}", _reinstall())
+    here = f"{match[0]} at {binary}"
+    if (int(match[1]), int(match[2])) < OLDEST:
+        text = f"{here} is old; claude-local is tested with {install.VERSION}"
+        return warning(text, f"claude update, or {_reinstall()}")
+    return ok(here)
+
+
+def _absent(case: Case) -> Finding:
+    try:
+        command.find("npm", case.environment.get("PATH"))
+    except Failure:
+        fix = "install Node.js (https://nodejs.org, brew install node, apt install npm); other commands do without"
+        return warning("there is none on PATH, and no npm to install it with", fix)
+    if case.settings.no_install:
+        return warning("there is none on PATH, and CLAUDE_LOCAL_NO_INSTALL is set", _reinstall())
+    return ok(f"none on PATH; the first `claude-local` installs {install.VERSION} for itself")
+
+
+def _reinstall() -> str:
+    return f"npm install -g {install.PACKAGE}@{install.VERSION}"

@@ -1,0 +1,131 @@
+"""The model on disk, and whether it answers."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import shim
+from shim.checks.case import Case
+from shim.checks.finding import Finding, failure, ok
+from sidecar import fit, hub
+from sidecar.download import ALIASES, DEMO, ModelFiles, ModelUnavailable, inspect
+
+HASH_S = 300.0
+"""For all bytes of a model: 40 GB from a fast disk."""
+ANSWER_S = 300.0
+"""For loading a model from a cold disk and one token."""
+DEMO_NAME = "demo"
+
+ASK = """
+import json, os, time, urllib.error, urllib.request
+began = time.monotonic()
+table = {"model": os.environ["ANTHROPIC_MODEL"], "max_tokens": 1, "messages": [{"role": "user", "content": "Hello"}]}
+headers = {"content-type": "application/json", "anthropic-version": "2023-06-01",
+           "authorization": "Bearer " + os.environ["ANTHROPIC_AUTH_TOKEN"]}
+address = os.environ["ANTHROPIC_BASE_URL"] + "/v1/messages"
+request = urllib.request.Request(address, json.dumps(table).encode(), headers)
+direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+try:
+    answer = json.load(direct.open(request))
+except urllib.error.HTTPError as error:
+    raise SystemExit(json.load(error)["error"]["message"])
+print(json.dumps({"tokens": answer["usage"]["output_tokens"], "seconds": time.monotonic() - began}))
+"""
+"""Run as a command under claude-local, as a user's own program would be."""
+
+
+class Known(NamedTuple):
+    """What is known of a model without loading it."""
+
+    name: str
+    repository: str
+    """Its id on the hub; empty for a folder and for demo."""
+    path: Path | None
+    """Where its files are; None = nowhere yet."""
+    files: ModelFiles | None
+    """None where it is not whole."""
+    complaint: str = ""
+    """Why not."""
+
+    @property
+    def weights(self) -> int:
+        """Bytes; 0 = not known."""
+        return self.files.weights_bytes if self.files else int(fit.WEIGHTS.get(self.name, 0))
+
+
+def known(name: str) -> Known:
+    """Looks at the disk alone."""
+    repository = "" if name == DEMO_NAME or name.startswith(("/", "~")) else ALIASES.get(name, name)
+    if repository and "/" not in repository:
+        return Known(name, "", None, None, f"no model is called {name!r}")
+    path = None
+    try:
+        path = hub.cached(repository) if repository else DEMO if name == DEMO_NAME else Path(name).expanduser()
+        return Known(name, repository, path, inspect(path) if path else None)
+    except (ModelUnavailable, hub.HubError) as error:
+        return Known(name, repository, path, None, str(error))
+
+
+def complete(model: Known) -> Finding:
+    """Every file against its hash, where the hub's cache knows one."""
+    if model.complaint:
+        return _broken(model)
+    if model.files is None or model.path is None:
+        size = f" ({model.weights / 1e9:.1f} GB)" if model.weights else ""
+        return ok(f"{model.name} is not on this disk yet: the first use downloads it{size}")
+    if not model.repository:
+        return ok(f"{model.path}, {model.weights / 1e9:.2g} GB; there are no hashes to compare with")
+    if damaged := hub.damaged(model.path):
+        names, blobs = ", ".join(file.name for file in damaged), " ".join(str(file.resolve()) for file in damaged)
+        return failure(f"{model.name}: {names} is not what the hub has", f"rm {blobs}; the next use downloads it again")
+    return ok(f"{model.name}, {model.weights / 1e9:.2g} GB, every file as the hub has it")
+
+
+def _broken(model: Known) -> Finding:
+    if model.path is None:
+        names = ", ".join([DEMO_NAME, *ALIASES])
+        return failure(model.complaint, f"use one of {names}, or OWNER/NAME on the hub")
+    if not model.repository:
+        return failure(model.complaint, "point CLAUDE_LOCAL_MODEL at a folder with config.json and *.safetensors")
+    blobs = [file.resolve() for file in model.path.glob("*.safetensors") if str(file) in model.complaint]
+    again = f"rm {' '.join(map(str, blobs))}; the next use downloads it again"
+    fix = again if blobs else "use it: the download goes on where it stopped"
+    return failure(f"{model.name} is not whole: {model.complaint}", fix)
+
+
+def answer(case: Case, model: Known) -> Finding:
+    """One token, asked for by a command as the user's own would. Nobody's model is replaced for it: where one is in
+    memory, that is asked; where ours is not on disk, demo."""
+    loaded = ((case.running() or {}).get("model") or {}).get("name")
+    name = loaded or (model.name if model.files else DEMO_NAME)
+    command = [sys.executable, "-IS", str(Path(shim.__file__ or "").with_name("__main__.py")), sys.executable, "-I"]
+    environment = {**os.environ, "CLAUDE_LOCAL_MODEL": name}
+    try:
+        done = subprocess.run(
+            [*command, "-c", ASK],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=ANSWER_S,
+        )
+    except subprocess.TimeoutExpired:
+        return failure(f"{name} gave no token within {ANSWER_S:.0f} s", "claude-local stop --now, and try again")
+    return judge_answer(name, model.name, done.returncode, done.stdout, done.stderr, case.settings.logs)
+
+
+def judge_answer(name: str, wanted: str, status: int, said: str, complaints: str, logs: Path) -> Finding:
+    """`name`: the model that was asked; `wanted`: the one that commands started here would use."""
+    if status:
+        why = (complaints.strip().splitlines() or [f"ended with status {status}"])[-1].removeprefix("claude-local: ")
+        return failure(f"{name} does not answer: {why}", f"look at the end of {logs / 'sidecar.log'}")
+    about = json.loads(said)
+    here = f"{name} answered in {about['seconds']:.1f} s, loading included"
+    if about["tokens"] != 1:
+        return failure(f"{here}, with {about['tokens']} tokens where one was asked for", "report this line")
+    if name != wanted:
+        return ok(f"{here} (asked in place of {wanted}, so that nothing is downloaded or replaced)")
+    return ok(here)

@@ -1,0 +1,130 @@
+"""claude-local doctor: what is wrong on this machine, and how to put it right. It changes nothing."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+
+from rich.table import Table
+from rich.text import Text
+
+from shim.checks import client, machine, model, network, place
+from shim.checks.case import Case, case, homes, user
+from shim.checks.discreet import discreet
+from shim.checks.finding import Check, Finding, made
+from shim.verbs.parsing import Parser
+from shim.verbs.screen import console
+from sidecar import __version__
+
+EXAMPLES = (
+    ("claude-local doctor", "every check; its lines may be pasted into a bug report"),
+    ("claude-local doctor --quick", "all but the one that loads the model and has it answer"),
+    ("claude-local doctor model hub", "these two"),
+    ("claude-local doctor --json", "for scripts"),
+)
+
+FAILED = 1
+"""The exit code where a check fails; warnings are none."""
+NAMES = (
+    *("platform", "python", "mlx", "openblas", "configuration", "memory", "disk", "run-directory", "stale", "sidecar"),
+    *("port", "proxies", "settings", "claude", "hub", "model", "panics", "answer"),
+)
+WIDTH = max(map(len, NAMES))
+SECONDS = 15.0
+"""For a check that should take milliseconds: a disk that spins up, a sidecar that is busy."""
+STYLES = {"ok": "green", "warning": "yellow", "failure": "bold red"}
+
+
+def parser() -> Parser:
+    made = Parser("doctor", EXAMPLES)
+    made.add_argument("check", nargs="*", choices=NAMES, default=(), metavar="CHECK", help=f"of {', '.join(NAMES)}")
+    made.add_argument("--quick", action="store_true", help="without the answer of the model")
+    made.add_argument("--json", action="store_true", help="one JSON object")
+    return made
+
+
+def run(arguments: list[str]) -> int:
+    """Each line as soon as it is known; returns 1 when something does not work."""
+    options = parser().parse_args(arguments)
+    wanted = [each for each in checks(case()) if each.name in (options.check or NAMES)]
+    if options.quick:
+        wanted = [each for each in wanted if each.name != "answer"]
+    found = [(check.name, safe) for check, safe in _examined(wanted, None if options.json else _Screen())]
+    is_well = all(finding.level != "failure" for _, finding in found)
+    if options.json:
+        table = {"version": __version__, "ok": is_well, "checks": [{"name": n, **f._asdict()} for n, f in found]}
+        print(json.dumps(table))
+    return 0 if is_well else FAILED
+
+
+def checks(case: Case, kind: str = sys.platform) -> list[Check]:
+    """All of them, in the order in which they are made. Those of another system are left out."""
+
+    @cache
+    def known() -> model.Known:
+        return model.known(case.model)
+
+    def missing() -> int:
+        return 0 if known().files else known().weights
+
+    every: list[tuple[str, Callable[[], Finding], float]] = [
+        ("platform", machine.platform, SECONDS),
+        ("python", machine.python, SECONDS),
+        ("mlx", machine.mlx, machine.DEVICE_S + SECONDS),
+        ("openblas", machine.openblas, SECONDS),
+        ("configuration", lambda: place.configuration(case), SECONDS),
+        ("memory", lambda: machine.memory(case, known().name, known().files, known().weights), SECONDS),
+        ("disk", lambda: place.disk(case, missing()), SECONDS),
+        ("run-directory", lambda: place.run_directory(case), SECONDS),
+        ("stale", lambda: place.stale(case), SECONDS),
+        ("sidecar", lambda: place.sidecar(case), SECONDS),
+        ("port", network.port, SECONDS),
+        ("proxies", lambda: network.proxies(case), SECONDS),
+        ("settings", lambda: client.settings(case), SECONDS),
+        ("claude", lambda: client.claude(case), client.VERSION_S + SECONDS),
+        ("hub", lambda: network.model_hub(known().repository, known().files is not None), 2 * network.HUB_S + SECONDS),
+        ("model", lambda: model.complete(known()), model.HASH_S),
+        ("panics", machine.panics, SECONDS),
+        ("answer", lambda: model.answer(case, known()), model.ANSWER_S + SECONDS),
+    ]
+    elsewhere = {"openblas"} if kind == "darwin" else {"panics"}
+    return [Check(*each) for each in every if each[0] not in elsewhere]
+
+
+def _examined(wanted: Sequence[Check], screen: "_Screen | None") -> Iterator[tuple[Check, Finding]]:
+    """Makes each check, and shows it if somebody looks."""
+    names = homes(), user()
+    for check in wanted:
+        with screen.waiting(check.name) if screen else nullcontext():
+            found = made(check)
+        found = found._replace(text=discreet(found.text, *names), fix=discreet(found.fix, *names))
+        if screen:
+            screen.show(check.name, found)
+        yield check, found
+
+
+class _Screen:
+    """A line for each check, one beneath it for what to do."""
+
+    def __init__(self) -> None:
+        self._console = console()
+
+    def waiting(self, name: str) -> AbstractContextManager[object]:
+        """Says what is looked at, on a terminal."""
+        return self._console.status(f"looking at {name} …") if self._console.is_terminal else nullcontext()
+
+    def show(self, name: str, found: Finding) -> None:
+        if not self._console.is_terminal:
+            self._console.print(f"{found.level:<8} {name:<{WIDTH}} {found.text}", soft_wrap=True)
+            if found.fix:
+                self._console.print(f"{'':8} {'':{WIDTH}} fix: {found.fix}", soft_wrap=True)
+            return
+        grid = Table.grid(padding=(0, 1))
+        grid.add_column(width=8)
+        grid.add_column(width=WIDTH)
+        grid.add_column()
+        grid.add_row(Text(found.level, STYLES[found.level]), name, found.text)
+        if found.fix:
+            grid.add_row("", "", Text(f"fix: {found.fix}", "bold"))
+        self._console.print(grid)
