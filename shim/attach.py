@@ -143,8 +143,13 @@ def attach(directory: RunDirectory, request: LeaseRequest, start: Start, limit: 
 
 def holder(directory: RunDirectory) -> int | None:
     """The process id of the sidecar that holds the life lock, with or without a socket; None when there is none."""
+    return locker(directory.life_lock)
+
+
+def locker(lock: os.PathLike[str]) -> int | None:
+    """The process id that whoever holds the lock has written into it."""
     try:
-        descriptor = os.open(directory.life_lock, os.O_RDWR | os.O_NOFOLLOW)
+        descriptor = os.open(lock, os.O_RDWR | os.O_NOFOLLOW)
     except OSError:
         return None
     try:

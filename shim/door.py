@@ -45,7 +45,7 @@ def admit(head: bytes, port: int, token: str) -> bool:
         return True
     if (method in (b"GET", b"HEAD") and path == "/health") or (method == b"HEAD" and path == "/"):
         return False
-    raise Refusal(401, "authentication_error", "This port belongs to one claude-local command and needs its token.")
+    raise Refusal(401, "authentication_error", "This port of claude-local needs the token that belongs to it.")
 
 
 def anonymous(head: bytes) -> bytes:
@@ -91,6 +91,13 @@ def answer(refusal: Refusal, request_id: str, head_only: bool = False) -> bytes:
     if refusal.retry_after:
         lines.append(f"retry-after: {refusal.retry_after}")
     return "\r\n".join(lines).encode() + END + (b"" if head_only else body)
+
+
+def at_rest(head_only: bool = False) -> bytes:
+    """What /health says where nothing is loaded, and the next request loads it. The connection ends with it."""
+    body = b'{"status":"idle","engine":{"state":"absent"},"message":"the next request loads the model"}\n'
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+    return head % len(body) + (b"" if head_only else body)
 
 
 REASONS = {

@@ -52,6 +52,8 @@ class Holder:
     def upstream(self, may_start: bool) -> socket.socket:
         """A new connection to the sidecar that holds our lease; raises Failure.
 
+        What `may_start` nothing needs no lease either: any sidecar will do.
+
         Connected first, then asked whether the lease is still alive: one that lives was granted by the process that
         listens, since there is never a second. The other way round, the connection could be to a successor that has
         never heard of our token.
@@ -59,14 +61,15 @@ class Holder:
         deadline = time.monotonic() + attach.LIMIT
         while time.monotonic() < deadline:
             lease = self._ensure() if may_start else self._lease
-            if lease is None:
-                break
             connection = attach.connect(self._directory, deadline)
-            if connection is not None and lease.alive():
+            if lease is None and connection is None:
+                break
+            if connection is not None and (lease is None or lease.alive()):
                 return connection
             if connection is not None:
                 connection.close()
-            self._drop(lease)
+            if lease is not None:
+                self._drop(lease)
         raise Failure("no sidecar is running")
 
     def alive(self) -> bool:

@@ -7,7 +7,7 @@ need when they need it.
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from shim import command, relay, token, variables, words
 from shim.failure import CANNOT_CREATE, CONFIG, INTERNAL, NOT_FOUND, OS_ERROR, UNAVAILABLE, Failure, say
@@ -131,9 +131,15 @@ def _start_relay(
 
 
 def _wait(reader: int, settings: Config) -> LeaseEvent:
-    """Until the model's limits are known; raises Failure with what went wrong instead."""
+    event = limits(_events(reader), settings)
+    os.close(reader)
+    return event
+
+
+def limits(events: Iterable[LeaseEvent], settings: Config) -> LeaseEvent:
+    """Follow a lease until the model's limits are known; raises Failure with what went wrong instead."""
     bar = None
-    for event in _events(reader):
+    for event in events:
         if event.event == "downloading":
             if bar is None:
                 from shim.progress import Progress
@@ -146,7 +152,6 @@ def _wait(reader: int, settings: Config) -> LeaseEvent:
         if event.event in ("failed", "refused"):
             raise Failure(event.reason or "the sidecar gave no reason", event.exit_code or UNAVAILABLE)
         if event.context_window:
-            os.close(reader)
             return event
     raise Failure(f"the relay ended before the model was there; its log is {settings.logs / 'relay.log'}", INTERNAL)
 

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from shim import spawn
@@ -38,6 +39,7 @@ class Relay:
     ) -> None:
         self.directory = directory
         self.logs = logs
+        self.log = logger(logs)
         self.listener = listener
         self.lifeline = lifeline
         """Reading end of the pipe whose other end the command and its children inherit."""
@@ -73,14 +75,17 @@ class Relay:
         # Imported here, while the sidecar answers: nobody connects before the command has started.
         from shim import visitors
 
-        visitors.serve(self.listener, holder, token, self.log)
+        visitors.serve(self.listener, holder, visitors.Post(self.listener.getsockname()[1], token, self.log))
 
-    def log(self, text: str) -> None:
-        """Append a line to relay.log. There is nobody to tell when that fails."""
-        path = os.path.join(self.logs, "relay.log")
+
+def logger(folder: str) -> Callable[[str], None]:
+    """What appends a line to relay.log. There is nobody to tell when that fails."""
+    path = os.path.join(folder, "relay.log")
+
+    def log(text: str) -> None:
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
         try:
-            os.makedirs(self.logs, mode=0o700, exist_ok=True)
+            os.makedirs(folder, mode=0o700, exist_ok=True)
             descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             if os.fstat(descriptor).st_size > LOG_LIMIT:
                 _rotate(path)
@@ -88,6 +93,8 @@ class Relay:
             os.close(descriptor)
         except OSError:
             pass
+
+    return log
 
 
 def fork(relay: Relay, token: str, request: LeaseRequest) -> None:

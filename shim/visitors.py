@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from shim import door
 from shim.door import Refusal
@@ -32,16 +33,34 @@ STACK = 256 * 1024
 
 RETRY_AFTER = 1
 
+NEVER = float("inf")
+
 ATTEMPTS = 3
 """Sidecars that may die between their first breath and a request's first byte."""
 
 GONE = "The local model's process ended while it had this request. It is being started again; please retry."
 
 
+class Post(NamedTuple):
+    """What a relay is told once, for all its visitors."""
+
+    port: int
+    token: str
+    log: Callable[[str], None]
+    idle: float = NEVER
+    """Seconds without a visitor after which it ends."""
+    at_rest: bool = False
+    """That no sidecar runs is no trouble: the next request starts one."""
+    refused: Callable[[bytes, Refusal], None] = lambda head, refusal: None
+    """Told of those who are turned away."""
+
+
 class Seats:
     """Who is connected, strangers (no token seen yet) and guests."""
 
     def __init__(self, number: int = SEATS, clock: Callable[[], float] = time.monotonic) -> None:
+        self._left = clock()
+        """When somebody left last."""
         self._number = number
         self._clock = clock
         self._change = threading.Condition()
@@ -71,27 +90,35 @@ class Seats:
         with self._change:
             self._strangers.pop(visitor, None)
             self._guests.discard(visitor)
+            self._left = self._clock()
             self._change.notify()
 
+    def empty_for(self) -> float:
+        """Seconds since the last one left; 0 while somebody is there."""
+        with self._change:
+            return 0.0 if self._strangers or self._guests else self._clock() - self._left
 
-def serve(listener: socket.socket, holder: Holder, token: str, log: Callable[[str], None]) -> None:
-    """Accept for ever."""
+
+def serve(listener: socket.socket, holder: Holder, post: Post) -> None:
+    """Accept until nobody has come for `post.idle` seconds. Who comes then waits for the next to accept."""
     threading.stack_size(STACK)
     seats, shelf = Seats(_affordable()), Shelf()
-    port = listener.getsockname()[1]
-    while True:
+    while (rest := post.idle - seats.empty_for()) > 0:
         try:
+            listener.settimeout(rest if rest < NEVER else None)
             client, _ = listener.accept()
+        except TimeoutError:
+            continue
         except OSError as error:
-            log(f"accept: {error}")  # no descriptor left: those in use will come back
+            post.log(f"accept: {error}")  # no descriptor left: those in use will come back
             time.sleep(0.1)
             continue
         seats.take(client)
-        visitor = Visitor(client, port, token, holder, seats, Memo(shelf), log)
+        visitor = Visitor(client, post, holder, seats, Memo(shelf))
         try:
             threading.Thread(target=visitor.run, daemon=True).start()
         except RuntimeError as error:
-            log(f"no thread for a connection: {error}")  # a limit on processes; those in use will come back
+            post.log(f"no thread for a connection: {error}")  # a limit on processes; those in use will come back
             client.close()
             seats.leave(client)
 
@@ -111,23 +138,12 @@ def _affordable() -> int:
 class Visitor:
     """One connection to our port, from its first byte to its last."""
 
-    def __init__(
-        self,
-        client: socket.socket,
-        port: int,
-        token: str,
-        holder: Holder,
-        seats: Seats,
-        memo: Memo,
-        log: Callable[[str], None],
-    ) -> None:
+    def __init__(self, client: socket.socket, post: Post, holder: Holder, seats: Seats, memo: Memo) -> None:
         self._client = client
-        self._port = port
-        self._token = token
+        self._post = post
         self._holder = holder
         self._seats = seats
         self._memo = memo
-        self._log = log
 
     def run(self) -> None:
         """The one place where an error of any kind becomes the end of one connection."""
@@ -138,7 +154,7 @@ class Visitor:
         except Exception:
             import traceback
 
-            self._log(traceback.format_exc())
+            self._post.log(traceback.format_exc())
         finally:
             self._client.close()
             self._seats.leave(self._client)
@@ -146,13 +162,14 @@ class Visitor:
     def _visit(self) -> None:
         # Every event of a stream is a small write of its own; Nagle would hold it back for the one before.
         self._client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        method = b""
+        method = head = b""
+        has_token = False
         try:
             head, more = read_head(self._client)
             if not head:
                 return
             method = head.partition(b" ")[0]
-            has_token = door.admit(head, self._port, self._token)
+            has_token = door.admit(head, self._post.port, self._post.token)
             if has_token:
                 self._seats.welcome(self._client)
             # Without a token nothing of the client's own is forwarded, or a second request could ride along.
@@ -161,7 +178,11 @@ class Visitor:
                 self._pass_on(upstream)
                 return
         except Refusal as refusal:
-            self._client.sendall(door.answer(refusal, request_id(), head_only=method == b"HEAD"))
+            if refusal.status == 503 and not has_token and self._post.at_rest:
+                self._client.sendall(door.at_rest(head_only=method == b"HEAD"))
+            else:
+                self._post.refused(head, refusal)
+                self._client.sendall(door.answer(refusal, request_id(), head_only=method == b"HEAD"))
             self._linger()
             return
         self._memo.add(head + more)
@@ -198,7 +219,7 @@ class Visitor:
         """For Exchange: only what is a request with the token, from its first byte on."""
         end = words.find(door.END) + len(door.END)
         try:
-            if end < len(door.END) or not door.admit(words[:end], self._port, self._token):
+            if end < len(door.END) or not door.admit(words[:end], self._post.port, self._post.token):
                 raise Lost
         except Refusal:
             raise Lost from None

@@ -6,6 +6,7 @@ OURS = {
     "cache": "what has been read and lies on disk",
     "doctor": "what is wrong here, and how to put it right",
     "stop": "end it, after the running answers",
+    "global": "every terminal's claude uses the local model: on, off",
     "version": "the version of claude-local",
     "help": "this text, or a word's own",
 }

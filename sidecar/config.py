@@ -47,6 +47,8 @@ class Config(NamedTuple):
     """Free memory below which the model is given up at once."""
     memory_limit_gb: float = 0.0
     """The most that all our processes may hold together; 0 = what the machine has."""
+    port: int = 7777
+    """Of global mode and `claude-local serve`: free on most machines, and easy to remember."""
     no_install: bool = False
     """Refuse to install Claude Code privately when it is not on PATH."""
     log_level: str = "info"

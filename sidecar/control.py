@@ -26,6 +26,9 @@ STATUS_PATH = "/control/status"
 STOP_PATH = "/control/stop"
 FORGET_PATH = "/control/forget"
 
+GLOBAL = "global mode"
+"""The command of a lease that stands for all terminals."""
+
 SOCKET_PATH_LIMIT = 100
 """Bytes; sun_path holds 104 on macOS and 108 on Linux, and the private bind name is a little longer."""
 

@@ -12,6 +12,8 @@ from shim import command, install
 from shim.checks.case import Case
 from shim.checks.finding import Finding, failure, ok, warning
 from shim.failure import Failure
+from shim.standing.settings import Settings
+from shim.standing.state import Folder
 from shim.variables import ELSEWHERE, ours
 
 VERSION_S = 20.0
@@ -30,11 +32,13 @@ def settings(case: Case) -> Finding:
     own = Path(case.environment.get("CLAUDE_CONFIG_DIR") or case.home / ".claude")
     project = case.folder / ".claude"
     files = [own / "settings.json", project / "settings.json", project / "settings.local.json"]
-    return judge_settings(files, MANAGED.get(sys.platform))
+    edited = Settings(Folder(case.settings.data.absolute() / "global").journal)
+    return judge_settings(files, MANAGED.get(sys.platform), edited.path if edited.is_on else "")
 
 
-def judge_settings(files: Iterable[Path], managed: Path | None) -> Finding:
-    """`files`: those that the user may edit; `managed`: the administrator's, which beats whatever we say."""
+def judge_settings(files: Iterable[Path], managed: Path | None, edited: str = "") -> Finding:
+    """`files`: those that the user may edit; `managed`: the administrator's, which beats whatever we say; `edited`: the
+    one that global mode has written, links resolved."""
     if managed and managed.exists() and (names := overriding(_table(managed))):
         text = f"{managed} sets {', '.join(names)}, which beats claude-local"
         return failure(text, "ask whoever manages this machine to take it out")
@@ -47,10 +51,11 @@ def judge_settings(files: Iterable[Path], managed: Path | None) -> Finding:
             names = overriding(_table(file))
         except ValueError as error:
             return warning(f"{file} is no JSON ({error}): Claude Code ignores all of it", f"correct {file}")
-        if names:
+        if names and str(file.resolve()) != edited:
             text = f"{file} sets {', '.join(names)}: a claude that a script starts goes there"
             return warning(f"{text}, `claude-local claude` does not", f'take it out of "env" in {file}')
-    return ok(f"{seen} settings files, nothing in them is in the way" if seen else "no settings files")
+    text = f"{seen} settings files, nothing in them is in the way" if seen else "no settings files"
+    return ok(f"{text}; global mode is on" if edited else text)
 
 
 def overriding(table: dict[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from shim.verbs.cache import size
+from sidecar.control import GLOBAL
 
 RECENT = 3
 """Answered requests that are listed, the newest last."""
@@ -130,7 +131,9 @@ def terminals(table: dict[str, Any], home: str) -> Table:
     shown.columns[1].overflow = "fold"
     for lease in table.get("leases") or []:
         command = Text(str(lease.get("command", "?")))
-        if not lease.get("strong", True):
+        if str(command) == GLOBAL:
+            command.append(" (all terminals)", style="dim")
+        elif not lease.get("strong", True):
             command.append(" (ended, its children hold on)", style="dim")
         place = Text(shortened(str(lease.get("folder") or "?"), home))
         numbers = (str(lease.get("port") or "-"), str(lease.get("pid", "?")))

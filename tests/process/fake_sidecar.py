@@ -110,7 +110,8 @@ class FakeSidecar:
             os.unlink(self.directory.socket)
             os._exit(0)
         elif path == "/health":
-            answer(connection, json.dumps({"pid": os.getpid()}).encode())
+            table = {"pid": os.getpid(), "status": "healthy", "engine": {"state": "ready"}}
+            answer(connection, json.dumps(table).encode())
         elif path == "/echo":
             body = stream.read(int(headers.get("content-length", "0")))
             answer(connection, body)

@@ -51,6 +51,10 @@ WORDS = [
     Word("logs"),
     Word("logs sidcar"),
     Word("logs -n 0", running=True),
+    Word("global"),
+    Word("global --help"),
+    Word("global off"),
+    Word("global on --port 80"),
 ]
 
 MARKS = [
