@@ -6,7 +6,8 @@ OURS = {
     "cache": "what has been read and lies on disk",
     "doctor": "what is wrong here, and how to put it right",
     "stop": "end it, after the running answers",
-    "global": "every terminal's claude uses the local model: on, off",
+    "global": "every terminal's claude goes here, until off",
+    "completions": "completion of words and commands, for a shell",
     "version": "the version of claude-local",
     "help": "this text, or a word's own",
 }

@@ -1,8 +1,9 @@
 """claude-local help: all words, or one word's own help."""
 
 import sys
+from datetime import date
 
-from shim.verbs import verb
+from shim.verbs import manpage, manual, verb
 from shim.verbs.parsing import Parser
 from shim.words import OURS
 from sidecar import config
@@ -10,36 +11,42 @@ from sidecar import config
 EXAMPLES = (
     ("claude-local help", "all words"),
     ("claude-local help status", "what `claude-local status --help` says"),
+    ("claude-local help --man | man -l -", "the man page"),
 )
 
 HELP = """\
 usage: claude-local [COMMAND [ARGUMENT …]]
 
-Runs COMMAND against a language model on this machine. Without COMMAND, or when the first argument begins
-with "-", it is Claude Code:  claude-local --print "Hello in 5 words"
+Runs COMMAND against a language model on this machine. Without COMMAND, or when
+the first argument begins with "-", it is Claude Code:
+claude-local --print "Hello in 5 words"
 
 {words}
-  claude-local -- COMMAND …       COMMAND, even if it is one of the words above
+  claude-local -- COMMAND …    COMMAND, even if it is one of the words above
 
-Each word has --help, with examples. Settings: environment variables CLAUDE_LOCAL_… or {config}
-  CLAUDE_LOCAL_MODEL       phi-3-mini, demo, a hub id (org/name) or a folder
-  CLAUDE_LOCAL_GRACE       seconds from the last terminal to the end; 0 = at once, never
-  CLAUDE_LOCAL_UNLOAD      seconds without a request until the model leaves memory
-  CLAUDE_LOCAL_NO_INSTALL  1 = never install Claude Code, say how instead
+Each word has --help, with examples. Settings are environment variables, or keys
+of {config}:
+  CLAUDE_LOCAL_MODEL           phi-3-mini, demo, a hub id (org/name), a folder
+  CLAUDE_LOCAL_GRACE           seconds from the last terminal to the end; never
+  CLAUDE_LOCAL_UNLOAD          seconds without a request until the model leaves
+  CLAUDE_LOCAL_NO_INSTALL      1 = never install Claude Code, say how instead
 """
 
 
 def parser() -> Parser:
     made = Parser("help", EXAMPLES)
     made.add_argument("word", nargs="?", choices=sorted(OURS), metavar="WORD", help="one of claude-local's words")
+    made.add_argument("--man", action="store_true", help="all of it as a man page, for man -l -")
     return made
 
 
 def run(arguments: list[str]) -> int:
-    word = parser().parse_args(arguments).word
-    if word:
-        verb(word).parser().print_help()
+    options = parser().parse_args(arguments)
+    if options.man:
+        sys.stdout.write(manpage.roff(manual.entries(), date.today()))
+    elif options.word:
+        verb(options.word).parser().print_help()
     else:
-        words = "\n".join(f"  {f'claude-local {name}':<31} {summary}" for name, summary in OURS.items())
+        words = "\n".join(f"  {f'claude-local {name}':<28} {summary}" for name, summary in OURS.items())
         sys.stdout.write(HELP.format(words=words, config=config.config_file()))
     return 0

@@ -1,0 +1,223 @@
+"""claude-local completions: what a shell needs to complete our words, their options, and a command after us as its own.
+
+The scripts are made from the words' own parsers; each shell's way of saying it is in a template below.
+"""
+
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+
+from shim.verbs.manual import Entry, Option, entries
+from shim.verbs.parsing import Parser
+
+EXAMPLES = (
+    ("source <(claude-local completions bash)", "in ~/.bashrc"),
+    ("source <(claude-local completions zsh)", "in ~/.zshrc, after compinit"),
+    ("claude-local completions fish | source", "in ~/.config/fish/config.fish"),
+)
+
+
+def parser() -> Parser:
+    made = Parser("completions", EXAMPLES)
+    made.add_argument("shell", choices=tuple(SHELLS), help="whose script is printed")
+    return made
+
+
+def run(arguments: list[str]) -> int:
+    shell = parser().parse_args(arguments).shell
+    sys.stdout.write(SHELLS[shell](entries()))
+    return 0
+
+
+# bash. Where the bash-completion package is loaded, it completes a command's own arguments.
+
+BASH = """\
+_claude_local_takes() { # OPTIONS VALUED REPEATED CHOICES…: of one word of ours; VALUED options are followed by a value
+    local options=$1 valued=$2 repeated=$3 place=0 index
+    shift 3
+    [[ " $valued " != *" ${COMP_WORDS[COMP_CWORD-1]} "* ]] || return
+    for ((index = 2; index < COMP_CWORD; index++)); do
+        [[ ${COMP_WORDS[index]} == -* || " $valued " == *" ${COMP_WORDS[index-1]} "* ]] || ((place++))
+    done
+    local choices=("$@")
+    ((place < $# || ! repeated)) || place=$(($# - 1))
+    if [[ $current == -* ]]; then
+        COMPREPLY=($(compgen -W "$options" -- "$current"))
+    elif ((place < $#)); then
+        COMPREPLY=($(compgen -W "${choices[place]}" -- "$current"))
+    fi
+}
+
+_claude_local_command() { # OFFSET: the command that stands there, as if it stood alone
+    if ((COMP_CWORD == $1)); then
+        COMPREPLY+=($(compgen -c -- "$current"))
+    elif declare -F _comp_command_offset >/dev/null; then
+        _comp_command_offset "$1"
+    elif declare -F _command_offset >/dev/null; then
+        _command_offset "$1"
+    fi
+}
+
+_claude_local() {
+    local current=${COMP_WORDS[COMP_CWORD]}
+    COMPREPLY=()
+    if ((COMP_CWORD == 1)); then
+        COMPREPLY=($(compgen -W @WORDS@ -- "$current"))
+        _claude_local_command 1
+        return
+    fi
+    case ${COMP_WORDS[1]} in
+@CASES@
+    --) _claude_local_command 2 ;;
+    -*) ;;
+    *) _claude_local_command 1 ;;
+    esac
+}
+
+complete -o bashdefault -o default -F _claude_local claude-local
+"""
+
+
+def bash(words: Sequence[Entry]) -> str:
+    cases = [f"    {each.word}) _claude_local_takes {_bash(each)} ;;" for each in words]
+    names = shlex.quote(" ".join(each.word for each in words))
+    return BASH.replace("@WORDS@", names).replace("@CASES@", "\n".join(cases))
+
+
+def _bash(each: Entry) -> str:
+    flags = [flag for option in each.options for flag in option.flags]
+    valued = [flag for option in each.options if option.name for flag in option.flags]
+    repeated = any(place.repeated for place in each.places)
+    lists = [[*flags, "--help"], valued, ["1" if repeated else "0"], *(place.choices for place in each.places)]
+    return " ".join(shlex.quote(" ".join(each)) for each in lists)
+
+
+# zsh
+
+ZSH = """\
+#compdef claude-local
+_claude_local() {
+    local -a ours=(
+@WORDS@
+    )
+    if (( CURRENT == 2 )); then
+        _describe -t words 'word of claude-local' ours
+        _command_names -e
+        return
+    fi
+    local word=$words[2]
+    shift words
+    (( CURRENT-- ))
+    case $word in
+@CASES@
+    --) _precommand ;;
+    -*) _files ;;
+    *) _normal -p claude-local ;;
+    esac
+}
+if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
+    _claude_local "$@"
+else
+    compdef _claude_local claude-local
+fi
+"""
+
+
+def zsh(words: Sequence[Entry]) -> str:
+    names = [f"        {shlex.quote(f'{each.word}:{_zsh_text(each.summary)}')}" for each in words]
+    cases = [f"    {each.word}) _arguments {' '.join(_zsh(each))} ;;" for each in words]
+    return ZSH.replace("@WORDS@", "\n".join(names)).replace("@CASES@", "\n".join(cases))
+
+
+def _zsh(each: Entry) -> list[str]:
+    specs = []
+    for option in each.options:
+        value = f":{option.name}:{_zsh_values(option)}" if option.name else ""
+        together = f"({' '.join(option.flags)})" if len(option.flags) > 1 else ""
+        specs += [f"{together}{flag}[{_zsh_text(option.help)}]{value}" for flag in option.flags]
+    for number, place in enumerate(each.places, 1):
+        where = "*" if place.repeated else str(number)
+        specs.append(f"{where}:{_zsh_text(place.name)}:{_zsh_values(place)}")
+    return [shlex.quote(spec) for spec in [*specs, "--help[what it takes, with examples]"]]
+
+
+def _zsh_values(option: Option) -> str:
+    return f"({' '.join(option.choices)})" if option.choices else "_files"
+
+
+def _zsh_text(text: str) -> str:
+    return "".join(f"\\{letter}" if letter in "\\:[]" else letter for letter in text)
+
+
+# fish
+
+FISH = """\
+function __claude_local_word # the word of ours that has been typed, or nothing
+    set -l typed (commandline -opc)
+    test (count $typed) -ge 2; and contains -- $typed[2] @WORDS@; and echo $typed[2]
+end
+function __claude_local_is
+    set -l word (__claude_local_word)
+    test "$word" = $argv[1]
+end
+function __claude_local_place # PLACE FLAG…: whether so many arguments come before; a value follows each FLAG
+    set -l typed (commandline -opc)
+    set -l count 0
+    set -l before
+    for each in $typed[3..]
+        if not string match -q -- '-*' $each; and not contains -- "$before" $argv[2..]
+            set count (math $count + 1)
+        end
+        set before $each
+    end
+    test $count -eq $argv[1]
+end
+function __claude_local_first
+    test (count (commandline -opc)) -eq 1
+end
+function __claude_local_command
+    set -l typed (commandline -opc) (commandline -ct)
+    set -e typed[1]
+    test "$typed[1]" = --; and set -e typed[1]
+    complete -C "$typed"
+end
+complete -c claude-local -n 'test -z (__claude_local_word)' -x -a '(__claude_local_command)'
+@LINES@
+"""
+
+
+def fish(words: Sequence[Entry]) -> str:
+    first = "complete -c claude-local -n __claude_local_first -a"
+    lines = [f"{first} {each.word} -d {_fish(each.summary)}" for each in words]
+    for each in words:
+        lines += [_fish_option(each.word, option) for option in each.options]
+        valued = "".join(f" {flag}" for option in each.options if option.name for flag in option.flags)
+        lines += [
+            _fish_place(each.word, f"{number}{valued}", place)
+            for number, place in enumerate(each.places)
+            if place.choices
+        ]
+        if not any(place.name and not place.choices for place in each.places):
+            lines.append(f"complete -c claude-local -n '__claude_local_is {each.word}' -f")
+    return FISH.replace("@WORDS@", " ".join(each.word for each in words)).replace("@LINES@", "\n".join(lines))
+
+
+def _fish_option(word: str, option: Option) -> str:
+    flags = [f"-l {flag[2:]}" if flag.startswith("--") else f"-s {flag[1:]}" for flag in option.flags]
+    value = f" -x -a {_fish(' '.join(option.choices))}" if option.choices else " -r" if option.name else ""
+    return f"complete -c claude-local -n '__claude_local_is {word}' {' '.join(flags)}{value} -d {_fish(option.help)}"
+
+
+def _fish_place(word: str, number: str, place: Option) -> str:
+    """`number`: the place's, and the flags that are followed by a value."""
+    where = "" if place.repeated else f"; and __claude_local_place {number}"
+    choices = _fish(" ".join(place.choices))
+    return f"complete -c claude-local -n '__claude_local_is {word}{where}' -a {choices} -d {_fish(place.help)}"
+
+
+def _fish(text: str) -> str:
+    """In single quotes, where only these two mean something."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+SHELLS: dict[str, Callable[[Sequence[Entry]], str]] = {"bash": bash, "zsh": zsh, "fish": fish}
