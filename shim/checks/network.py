@@ -5,9 +5,14 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from urllib.parse import urlsplit
 
+import psutil
+
 from shim.checks.case import Case
 from shim.checks.finding import Finding, failure, ok, warning
+from shim.failure import Failure
+from shim.standing.state import Folder
 from shim.variables import LOOPBACK
+from shim.verbs import global_
 from sidecar import hub
 
 PROXY_S = 3.0
@@ -36,6 +41,35 @@ def port() -> Finding:
             "end what holds so many ports (ss -tan, netstat -an), or bring the loopback interface up",
         )
     return ok("127.0.0.1 gives ports, and they are reached")
+
+
+def standing(case: Case) -> Finding:
+    """Global mode: that its port answers while it is on, and could be had while it is off."""
+    folder = Folder(case.settings.data.absolute() / "global")
+    if folder.token.exists() and folder.token.stat().st_mode & 0o077:
+        return failure(f"{folder.token} can be read by others", f"chmod 600 {folder.token}")
+    table = global_.status(folder, case.settings)
+    if "port" in table:
+        text = global_.describe(table).replace("\n", ";")
+        again = "claude-local global on puts it right, claude-local global off ends it"
+        return ok(f"on, at {table['url']}") if table["on"] else failure(" ".join(text.split()), again)
+    number = case.settings.port
+    try:
+        global_.check_free(number)
+    except Failure:
+        holder = f"process {_listener(number) or '?'}"
+        fix = f"claude-local config set port {number + 1}, or end {holder}"
+        return warning(f"off, and its port {number} is taken by {holder}", fix)
+    return ok(f"off; its port {number} is free")
+
+
+def _listener(number: int) -> int | None:
+    """Who listens at a port; None where the system does not say."""
+    with suppress(psutil.Error, OSError):
+        for each in psutil.net_connections("tcp4"):
+            if each.status == psutil.CONN_LISTEN and each.laddr and each.laddr.port == number and each.pid:
+                return int(each.pid)
+    return None
 
 
 def proxies(case: Case) -> Finding:

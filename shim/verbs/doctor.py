@@ -13,6 +13,7 @@ from shim.checks import client, machine, model, network, place
 from shim.checks.case import Case, case, homes, user
 from shim.checks.discreet import discreet
 from shim.checks.finding import Check, Finding, made
+from shim.verbs import global_
 from shim.verbs.parsing import Parser
 from shim.verbs.screen import console
 from sidecar import __version__
@@ -28,7 +29,7 @@ FAILED = 1
 """The exit code where a check fails; warnings are none."""
 NAMES = (
     *("platform", "python", "mlx", "openblas", "configuration", "memory", "disk", "run-directory", "stale", "sidecar"),
-    *("port", "proxies", "settings", "claude", "hub", "model", "panics", "answer"),
+    *("port", "global", "proxies", "settings", "claude", "hub", "model", "panics", "answer"),
 )
 WIDTH = max(map(len, NAMES))
 SECONDS = 15.0
@@ -80,6 +81,7 @@ def checks(case: Case, kind: str = sys.platform) -> list[Check]:
         ("stale", lambda: place.stale(case), SECONDS),
         ("sidecar", lambda: place.sidecar(case), SECONDS),
         ("port", network.port, SECONDS),
+        ("global", lambda: network.standing(case), global_.ANSWER_S + SECONDS),
         ("proxies", lambda: network.proxies(case), SECONDS),
         ("settings", lambda: client.settings(case), SECONDS),
         ("claude", lambda: client.claude(case), client.VERSION_S + SECONDS),

@@ -177,6 +177,20 @@ def stranger(patient: Patient) -> Iterator[Expected]:
         yield Expected(f"process {child.pid}", f"kill {child.pid}")
 
 
+@contextmanager
+def taken_port(patient: Patient) -> Iterator[Expected]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        number = listener.getsockname()[1]
+        patient.environment["CLAUDE_LOCAL_PORT"] = str(number)
+        yield Expected(f"port {number} is taken by process {os.getpid()}", f"config set port {number + 1}")
+
+
+def readable_token(patient: Patient) -> None:
+    folder = patient.folder / "data" / "global"
+    folder.mkdir(parents=True)
+    (folder / "token").touch(0o644)
+
+
 def small_files_only(patient: Patient) -> None:
     """The limit of a file's size is a quota without a disk of its own."""
     patient.options["preexec_fn"] = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
@@ -230,6 +244,8 @@ FAULTS = {
     "a start that hangs": Fault("stale", "failure", stuck_start, True),
     "a sidecar that takes its time to leave": Fault("sidecar", "warning", leaving_sidecar, True),
     "a stranger on our socket": Fault("sidecar", "failure", stranger, True),
+    "a port that global mode wants": Fault("global", "warning", taken_port),
+    "a token that others can read": Fault("global", "failure", simple("by others", "chmod 600", readable_token), True),
     "a full disk": Fault("disk", "failure", simple("takes no file", "free some space", small_files_only)),
     "a cache that is a file": Fault("disk", "failure", simple("Not a directory", "a folder", folder_that_is_a_file)),
     "an unknown key": Fault("configuration", "failure", simple("unknown key 'modle'", "model", unknown_key)),
