@@ -56,7 +56,18 @@ def run(arguments: list[str]) -> int:
     if options.json:
         table = {"version": __version__, "ok": is_well, "checks": [{"name": n, **f._asdict()} for n, f in found]}
         print(json.dumps(table))
+    else:
+        print(summary([finding for _, finding in found]))
     return 0 if is_well else FAILED
+
+
+def summary(found: Sequence[Finding]) -> str:
+    """The last line."""
+    levels = [finding.level for finding in found]
+    failures, warnings = levels.count("failure"), levels.count("warning")
+    if not failures and not warnings:
+        return "nothing is wrong"
+    return f"{failures} {'failure' if failures == 1 else 'failures'}, {warnings} warning{'s' * (warnings != 1)}"
 
 
 def checks(case: Case, kind: str = sys.platform) -> list[Check]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -191,9 +192,25 @@ def readable_token(patient: Patient) -> None:
     (folder / "token").touch(0o644)
 
 
-def small_files_only(patient: Patient) -> None:
-    """The limit of a file's size is a quota without a disk of its own."""
-    patient.options["preexec_fn"] = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
+FILL = 'mount -t tmpfs -o size=64k tmpfs "$0" && { head -c 100000 /dev/zero >"$0/x" 2>/dev/null; exec "$@"; }'
+
+
+def full_disk(patient: Patient) -> None:
+    """A small file system of its own where the system lets us have one, else a limit of a file's size."""
+    place = patient.folder / "hf"
+    place.mkdir()
+    patient.environment["HF_HOME"] = str(place)
+    if alone("--mount"):
+        patient.shim = [*alone("--mount"), "sh", "-c", FILL, str(place), *patient.shim]
+    else:
+        patient.options["preexec_fn"] = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
+
+
+def alone(namespace: str) -> list[str]:
+    """What runs a command in a namespace of its own; nothing where the system does not let us."""
+    command = ["unshare", namespace] if os.geteuid() == 0 else ["unshare", namespace, "--map-root-user"]
+    can = shutil.which("unshare") and subprocess.run([*command, "true"], capture_output=True).returncode == 0
+    return command if can else []
 
 
 def folder_that_is_a_file(patient: Patient) -> None:
@@ -246,7 +263,7 @@ FAULTS = {
     "a stranger on our socket": Fault("sidecar", "failure", stranger, True),
     "a port that global mode wants": Fault("global", "warning", taken_port),
     "a token that others can read": Fault("global", "failure", simple("by others", "chmod 600", readable_token), True),
-    "a full disk": Fault("disk", "failure", simple("takes no file", "free some space", small_files_only)),
+    "a full disk": Fault("disk", "failure", simple("takes no file", "free some space", full_disk)),
     "a cache that is a file": Fault("disk", "failure", simple("Not a directory", "a folder", folder_that_is_a_file)),
     "an unknown key": Fault("configuration", "failure", simple("unknown key 'modle'", "model", unknown_key)),
     "a mistyped variable": Fault(
@@ -431,11 +448,9 @@ sys.exit(main())
 
 
 def test_a_machine_without_a_free_port_is_found(patient: Patient) -> None:
-    alone = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--net", "--map-root-user"]
-    can = shutil.which("ip") and subprocess.run([*alone, "true"], capture_output=True).returncode == 0
-    root = str(Path(__file__).parents[2])
-    before = [*alone, sys.executable, "-c", ONE_PORT] if can else [sys.executable, "-c", NO_PORT % root]
-    patient.shim = [*before, *patient.shim]
+    network = alone("--net") if shutil.which("ip") else []
+    script = ONE_PORT if network else NO_PORT % str(Path(__file__).parents[2])
+    patient.shim = [*network, sys.executable, "-c", script, *patient.shim]
     status, found = patient.examine("port")
     assert status == 1
     assert os.strerror(98) in found["port"]["text"]
@@ -484,7 +499,8 @@ def test_its_lines_can_be_pasted_into_a_bug_report(patient: Patient) -> None:
     assert done.returncode == 1
     for hidden in ("hidden", "bob", "carol", ALICE, "\x1b"):
         assert hidden not in done.stdout, hidden
-    lines = done.stdout.splitlines()
+    *lines, last = done.stdout.splitlines()
+    assert re.fullmatch(r"\d failures?, \d warnings?", last)
     named = [line.split()[1] for line in lines if not line.startswith(" ")]
     assert named == [name for name in doctor.NAMES if name not in ("panics", "answer")]
     assert all(line.strip().startswith("fix: ") for line in lines if line.startswith(" "))
