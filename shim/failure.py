@@ -5,6 +5,7 @@ import os
 
 # sysexits.h, as far as we use it; 126 and 127 are the shell's own words for a command that cannot run or is missing.
 USAGE = 64
+DATA = 65
 NO_INPUT = 66
 UNAVAILABLE = 69
 INTERNAL = 70

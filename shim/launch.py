@@ -68,7 +68,7 @@ def launch(arguments: list[str]) -> None:
         token_sha256=token.digest(secret),
         pid=os.getpid(),
         command=os.path.basename(arguments[0]),
-        folder=_folder(),
+        folder=folder(),
         port=port,
         model=model_name(settings.model),
     )
@@ -171,7 +171,8 @@ def _hold_standard_streams() -> None:
     os.close(descriptor)
 
 
-def _folder() -> str:
+def folder() -> str:
+    """Where the user is."""
     try:
         return os.getcwd()
     except OSError:

@@ -25,5 +25,5 @@ def run(word: str, arguments: list[str]) -> int:
 
 def verb(word: str) -> ModuleType:
     """The word's module: `parser()`, `EXAMPLES` (pairs of command line and purpose), `run(arguments)`."""
-    taken = keyword.iskeyword(word) or word == "help"
+    taken = keyword.iskeyword(word) or word in ("help", "run")
     return importlib.import_module(f"shim.verbs.{word}{'_' if taken else ''}")

@@ -23,7 +23,7 @@ def ask(method: str, path: str, body: object = None) -> dict[str, Any] | None:
     if connection is None:
         return None
     connection.settimeout(SECONDS)
-    asking = _UnixConnection(connection)
+    asking = UnixConnection(connection)
     try:
         headers = {"content-type": "application/json"} if body is not None else {}
         asking.request(method, path, None if body is None else json.dumps(body), headers)
@@ -47,7 +47,7 @@ def directory() -> RunDirectory:
     return control.run_directory(os.path.abspath(settings.run_dir) if settings.run_dir else "")
 
 
-class _UnixConnection(http.client.HTTPConnection):
+class UnixConnection(http.client.HTTPConnection):
     """http.client on a connection that exists already."""
 
     def __init__(self, connection: socket.socket) -> None:

@@ -101,7 +101,7 @@ def cache(table: dict[str, Any]) -> Text:
     tokens = table.get("tokens") or {}
     known = tokens.get("from_memory", 0) + tokens.get("from_disk", 0)
     if asked := known + tokens.get("read", 0):
-        text.append(f", {100 * known / asked:.0f} % of prompt tokens were known")
+        text.append(f", {100 * known / asked:.0f} % hits")
     return text
 
 
@@ -123,7 +123,7 @@ def speed(table: dict[str, Any]) -> Text:
     if not last.get("wrote_s"):
         return Text()
     rate = last["output_tokens"] / last["wrote_s"]
-    return Text(f"the last answer began after {last['first_token_s']:.1f} s and was written at {rate:,.0f} tokens/s")
+    return Text(f"the last answer began after {last['first_token_s']:.2f} s and was written at {rate:,.0f} tokens/s")
 
 
 def terminals(table: dict[str, Any], home: str) -> Table:
@@ -170,7 +170,7 @@ def recent(table: dict[str, Any]) -> Table:
     for each in (table.get("recent") or [])[-RECENT:]:
         counts = [f"{each.get(key, 0):,}" for key in ("from_memory", "from_disk", "read")]
         why = Text(str(each.get("why") or ""))
-        shown.add_row(str(each.get("priority", "?")), *counts, f"{_number(each.get('first_token_s')):.1f} s", why)
+        shown.add_row(str(each.get("priority", "?")), *counts, f"{_number(each.get('first_token_s')):.2f} s", why)
     return shown
 
 

@@ -27,12 +27,12 @@ class Word(NamedTuple):
     """A command line of ours. Its screens are kept under its words, put together by hyphens."""
 
     words: str
-    running: bool = False
-    """Whether a sidecar with a model runs, and a terminal is open."""
+    where: str = "quiet"
+    """Which of the fixtures below it is said in."""
 
     @property
     def name(self) -> str:
-        return re.sub(r"[^a-z0-9]+", "-", self.words).strip("-") + ("-running" if self.running else "")
+        return re.sub(r"[^a-z0-9]+", "-", f"{self.words} {self.where.removeprefix('quiet')}".lower()).strip("-")
 
 
 WORDS = [
@@ -40,7 +40,7 @@ WORDS = [
     Word("help status"),
     Word("version"),
     Word("status"),
-    Word("status", running=True),
+    Word("status", "busy"),
     Word("status --watch --json"),
     Word("status --jsn"),
     Word("doctor --help"),
@@ -48,9 +48,13 @@ WORDS = [
     Word("doctor modle"),
     Word("stop"),
     Word("cache"),
+    Word("run --max-tokens 3 Hello in 5 words", "used"),
+    Word("run --modle demo hello"),
+    Word("bench --help"),
+    Word("bench", "used"),
     Word("logs"),
     Word("logs sidcar"),
-    Word("logs -n 0", running=True),
+    Word("logs -n 0", "used"),
     Word("global"),
     Word("global --help"),
     Word("global off"),
@@ -66,8 +70,10 @@ MARKS = [
     (r"\b\d[\d.]* (s|ms|min|h|d)( \d+ (s|min|h))?\b", "T"),
     (r"\b\d[\d.,]* (tokens|tokens/s|%)(?= |,|$)", r"N \1"),
     (r"[━─]{5,}", "BAR"),
+    (r"BAR  (safe|caution|critical),", "BAR  LEVEL,"),
 ]
 """What differs from run to run, and what stands for it."""
+HEADING = re.compile(r" *[A-Z][A-Z, ]+")
 
 
 def settled(text: str) -> str:
@@ -79,7 +85,8 @@ def _settled(line: str) -> str:
     marked = line
     for pattern, mark in MARKS:
         marked = re.sub(pattern, mark, marked)
-    return line if marked == line else re.sub(r"(?<=\S) {2,}", "  ", marked)
+    # A table's columns are as wide as what is in them.
+    return line if marked == line and not HEADING.fullmatch(line) else re.sub(r" {2,}", "  ", marked).strip()
 
 
 def compare(name: str, text: str) -> None:
@@ -108,20 +115,27 @@ def quiet() -> Iterator[Home]:
 
 @pytest.fixture(scope="module")
 def busy() -> Iterator[Home]:
-    """A user with a terminal open and the model in memory."""
+    """A user with a terminal open and a model in memory that has answered once. Nothing more is asked of it."""
     with machine(grace=600) as place:
         home = Home("home", place)
         terminal = home.start("sh", "-c", "echo open; read line")
         assert terminal.stdout is not None and terminal.stdout.readline() == b"open\n"
-        home.engine()
+        assert home.call("run", "Hello in 5 words").returncode == 0
         yield home
         home.close()
+
+
+@pytest.fixture(scope="module")
+def used() -> Iterator[Home]:
+    """A user whose model has a small window and is asked things."""
+    with machine(grace=600, CLAUDE_LOCAL_CONTEXT="2048") as place:
+        yield Home("home", place)
 
 
 @pytest.fixture(params=WORDS, ids=lambda word: word.name)
 def shown(request: pytest.FixtureRequest) -> tuple[Word, Home]:
     word: Word = request.param
-    return word, request.getfixturevalue("busy" if word.running else "quiet")
+    return word, request.getfixturevalue(word.where)
 
 
 @pytest.mark.parametrize("columns", WIDTHS)

@@ -52,7 +52,7 @@ def test_the_cache_says_how_full_it_is_and_how_much_was_known() -> None:
     memory = MEMORY | {"prefixes": {"memory_bytes": 500_000_000, "disk_bytes": 3_200_000_000}}
     tokens = {"from_memory": 940, "from_disk": 5, "read": 55}
     text = shown({"model": MODEL, "memory": memory, "tokens": tokens})
-    assert f"{'━' * 5}{'─' * 15}  0.50 GB of 2.00 GB, 3.20 GB on disk, 94 % of prompt tokens were known" in text
+    assert f"{'━' * 5}{'─' * 15}  0.50 GB of 2.00 GB, 3.20 GB on disk, 94 % hits" in text
 
 
 def test_streams_show_their_terminal_their_progress_and_their_speed() -> None:
@@ -85,15 +85,15 @@ def test_the_last_prompts_say_where_their_tokens_came_from_and_why_they_were_rea
     missed = known | {"from_memory": 0, "from_disk": 900, "why": "tool Run: its schema"}
     lines = shown({"recent": [known] * 9 + [missed]}).splitlines()
     assert [line.split(maxsplit=6) for line in lines[-3:]] == [
-        ["main", "12,000", "0", "80", "0.4", "s"],
-        ["main", "12,000", "0", "80", "0.4", "s"],
-        ["main", "0", "900", "80", "0.4", "s", "tool Run: its schema"],
+        ["main", "12,000", "0", "80", "0.42", "s"],
+        ["main", "12,000", "0", "80", "0.42", "s"],
+        ["main", "0", "900", "80", "0.42", "s", "tool Run: its schema"],
     ]
 
 
 def test_without_a_stream_the_speed_is_the_last_answers() -> None:
     last = {"first_token_s": 0.42, "wrote_s": 2.0, "output_tokens": 80}
-    assert "the last answer began after 0.4 s and was written at 40 tokens/s" in shown({"recent": [last]})
+    assert "the last answer began after 0.42 s and was written at 40 tokens/s" in shown({"recent": [last]})
 
 
 def test_a_terminal_whose_command_has_ended_is_said_to_hold_on() -> None:
