@@ -20,7 +20,7 @@ from shim.verbs.session import Session
 from sidecar import control
 
 EXAMPLES = (
-    ("claude-local bench", "the configured model, about a minute"),
+    ("claude-local bench", "the configured model"),
     ("claude-local bench --model qwen3-4b --json", "another model, for scripts"),
 )
 
