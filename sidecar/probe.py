@@ -22,6 +22,9 @@ STALLED = ((40.0, Level.CRITICAL), (10.0, Level.CAUTION))
 
 systemd-oomd begins to kill at 60 by default: we want to be out of the way before."""
 
+WORTH_CLOSING = 20_000_000
+"""Bytes: processes below this are not what fills a memory, and there are hundreds of them."""
+
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -103,13 +106,13 @@ def process_bytes(pid: int) -> int:
 
 
 def largest(ours: Iterable[int], count: int = 2) -> list[tuple[str, int]]:
-    """The programs of others that hold most, as (name, bytes): what the user could close. Takes milliseconds."""
+    """The programs of others that hold most, as (name, bytes): what the user could close. Takes milliseconds, since
+    only what is worth closing is asked for its name."""
     held: dict[str, int] = {}
-    excluded = set(ours)
-    for process in psutil.process_iter():
+    for pid in set(psutil.pids()).difference(ours):
         try:
-            if process.pid not in excluded and (size := process_bytes(process.pid)):
-                name = process.name()
+            if (size := process_bytes(pid)) >= WORTH_CLOSING:
+                name = psutil.Process(pid).name()
                 held[name] = held.get(name, 0) + size
         except (psutil.Error, OSError):
             continue  # gone meanwhile, or another user's
