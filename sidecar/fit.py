@@ -110,6 +110,8 @@ def load_refusal(name: str, weights: int, available: int, caution: float, advice
 # Requests
 
 
+SURPRISE = 2
+"""The most by which one pass is believed to differ from what was expected."""
 FORGET = 0.97
 """Weight of all passes before each new one: what was measured fades after some thirty more."""
 
@@ -183,10 +185,14 @@ class Costs:
             context = min(context, tokens + max(window for window, _ in self.rolling))
         return self.passes.bytes(tokens, context) + self.layer_token * _steps(context - tokens)
 
-    def seen(self, tokens: int, context: int, taken: int) -> "Costs":
-        """The costs, corrected by a pass that took so many bytes for itself."""
-        grown = self.layer_token * _steps(context - tokens)
-        return replace(self, passes=self.passes.seen(tokens, context, max(1, taken - grown), FORGET))
+    def seen(self, tokens: int, context: int, taken: int, grew: bool = True) -> "Costs":
+        """The costs, corrected by a pass that took so many bytes for itself. `grew`: whether the caches had to, since
+        only then they are copied."""
+        own = max(1, taken - (self.layer_token * _steps(context - tokens) if grew else 0))
+        if expected := self.passes.bytes(tokens, context):
+            # A fit of relative errors would believe one odd pass that took nothing above all others.
+            own = min(max(own, expected // SURPRISE), expected * SURPRISE)
+        return replace(self, passes=self.passes.seen(tokens, context, own, FORGET))
 
     def chunk(self, read: int) -> int:
         """How many tokens may be read at once behind `read` others."""
@@ -198,6 +204,17 @@ class Costs:
 
 def _steps(tokens: int) -> int:
     return -(-tokens // STEP) * STEP
+
+
+def whole_steps(read: int, size: int, end: int) -> int:
+    """How many of `size` tokens to read next, of those up to `end`: no further than to the last whole step.
+
+    The room in a cache then always ends at one, so it is known when it will have to grow, which takes a copy.
+    """
+    if read + size >= end:
+        return end - read
+    whole = (read + size) // STEP * STEP - read
+    return whole if whole > 0 else size
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +256,8 @@ def peak(costs: Costs, streams: Sequence[Demand], kept: int = 0, kept_limit: int
             others = sum(_left(costs, other, other.prompt) for other in streams if other is not stream)
             most = max(most, (len(streams) - 1) * row + _reading(costs, stream, kept + others, kept_limit))
     shared = row if len(streams) > 1 else 0
-    growing = len(streams) * (row + costs.layer_token * longest + costs.step)
+    grows = len(streams) > 1 or _steps(longest) > _steps(streams[0].prompt - 1)
+    growing = len(streams) * (row + costs.layer_token * longest * grows + costs.step)
     left = sum(_left(costs, stream, stream.prompt) for stream in streams)
     return max(most, min(kept + left, kept_limit) + growing + shared)
 
@@ -250,7 +268,8 @@ def _reading(costs: Costs, stream: Demand, kept: int, kept_limit: int) -> int:
     most = min(kept, kept_limit) + row
     while read < stream.prompt - 1:
         ahead = (cut - read for cut in stream.cuts if cut > read)
-        size = min(costs.chunk(read), stream.chunk, stream.prompt - 1 - read, *ahead)
+        size = min(costs.chunk(read), stream.chunk, *ahead)
+        size = whole_steps(read, size, stream.prompt - 1) if costs.trims else min(size, stream.prompt - 1 - read)
         held = min(kept + _left(costs, stream, read), kept_limit)
         read += size
         before, row = row, costs.row(read, size)

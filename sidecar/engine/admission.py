@@ -91,10 +91,11 @@ class Admission:
         mx.set_memory_limit(int(before + grown + SLACK * self.costs.transient(tokens, end)))
         read()
         mx.set_memory_limit(self._memory_limit)
-        taken = mx.get_peak_memory() - max(before, mx.get_active_memory())
+        after = mx.get_active_memory()
+        taken = mx.get_peak_memory() - max(before, after)
         mx.clear_cache()
         if tokens >= MEASURED:
-            self.costs = self.costs.seen(tokens, end, taken)
+            self.costs = self.costs.seen(tokens, end, taken, after > before)
 
     def _demand(self, stream: Stream) -> Demand:
         return stream.demand(self.costs, self._prefixes.match(stream.tokens))

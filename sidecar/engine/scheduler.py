@@ -124,7 +124,9 @@ class Scheduler:
         cache = stream.cache
         assert cache is not None
         if tokens:
-            tokens = stream.up_to_checkpoint(min(tokens, stream.chunk, self.memory.costs.chunk(stream.read)))
+            tokens = stream.next_piece(
+                min(tokens, stream.chunk, self.memory.costs.chunk(stream.read)), self.prefixes.cuts
+            )
             wanting, began = self.line.wanting(self.reading, list(self.decoding.streams)), time.perf_counter()
 
             def read() -> None:

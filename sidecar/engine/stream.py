@@ -14,7 +14,7 @@ from sidecar.engine.processors import GrammarProcessor, ThinkingBudget
 from sidecar.engine.prompt import Prompt
 from sidecar.engine.row import Cache
 from sidecar.engine.turns import Want
-from sidecar.fit import CHUNK, REPLY, STEP, Costs, Demand
+from sidecar.fit import CHUNK, REPLY, STEP, Costs, Demand, whole_steps
 from sidecar.frames import Generate, Priority
 
 CHECKPOINT = 4096
@@ -104,10 +104,13 @@ class Stream:
     def at_checkpoint(self) -> bool:
         return self.read in self.prompt.boundaries or self.read % CHECKPOINT == 0
 
-    def up_to_checkpoint(self, tokens: int) -> int:
-        """At most `tokens`, and not beyond the next checkpoint."""
-        cuts = [*self.prompt.boundaries, (self.read // CHECKPOINT + 1) * CHECKPOINT]
-        return min([tokens, *(cut - self.read for cut in cuts if cut > self.read)])
+    def next_piece(self, tokens: int, cuts: bool) -> int:
+        """How many of at most `tokens` are read next: up to a whole step of the cache, or, where rows are kept at
+        checkpoints alone (not `cuts`), not beyond the next one."""
+        if cuts:
+            return whole_steps(self.read, tokens, self.prompt_length - 1)
+        checkpoints = [*self.prompt.boundaries, (self.read // CHECKPOINT + 1) * CHECKPOINT]
+        return min([tokens, *(cut - self.read for cut in checkpoints if cut > self.read)])
 
 
 def prepare(model: Model, request: Generate, window: int) -> Stream:

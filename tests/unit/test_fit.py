@@ -286,3 +286,15 @@ def test_no_pass_is_ever_predicted_to_give_memory_back(seen: list[tuple[int, int
         costs = costs.seen(tokens, before + tokens, taken)
     assert costs.transient(1000, 1000) >= 0 and costs.transient(32, 10**6) >= 0
     assert costs.chunk(0) >= 32
+
+
+def test_one_odd_pass_is_not_believed_above_all_others() -> None:
+    costs = Costs(0).seen(128, 128, 10**6).seen(384, 512, 4 * 10**6)
+    for context in range(1000, 20_000, 500):
+        costs = costs.seen(500, context, 500 * (8000 + 3 * context))
+    assert costs.seen(256, 10_000, 1).transient(300, 10_000) > 0.7 * costs.transient(300, 10_000)
+
+
+def test_only_a_pass_for_which_caches_grow_copies_them() -> None:
+    costs = Costs(0, layer_token=1000).seen(256, 512, 10**6 + 256_000)
+    assert costs.seen(256, 512, 10**6, grew=False).transient(256, 512) == pytest.approx(10**6 + 256_000, rel=0.01)

@@ -163,7 +163,7 @@ def test_who_reads_for_a_more_urgent_one_is_read_before_others(dense: Model) -> 
 def test_a_short_prompt_of_another_session_passes_four_long_ones(dense: Model) -> None:
     engine = Engine(dense)
     for number in range(1, 5):
-        engine.ask(number, words(300, number), session="a")
+        engine.ask(number, words(900, number), session="a")
     engine.step()
     engine.ask(5, "hello", session="b")
     engine.run()
