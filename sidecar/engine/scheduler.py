@@ -16,12 +16,13 @@ from sidecar.engine.admission import Admission, Room
 from sidecar.engine.decoder import Decoder, Sampled
 from sidecar.engine.line import Line
 from sidecar.engine.model import Model
+from sidecar.engine.outbox import Outbox
 from sidecar.engine.plan import Pace, schedule
 from sidecar.engine.prefix import PrefixCache
 from sidecar.engine.stream import Stream, TooLong, prepare, warming
 from sidecar.engine.turns import MAX_ROWS, Shares
 from sidecar.fit import Verdict
-from sidecar.frames import Failed, Finished, Frame, Generate, Progress, Queued, Started
+from sidecar.frames import Failed, Finished, Generate, Progress, Queued, Started
 
 
 @dataclass(eq=False)
@@ -43,7 +44,7 @@ class Scheduler:
         self._pace, self._shares = Pace(self.model.pace), Shares()
         self.line = Line(self.memory, self.prefixes, self._pace, self._shares)
         self._ended, self._ended_at = 0, 0.0
-        self._said: list[Frame] = []
+        self._said = Outbox(self.send)
 
     @property
     def idle(self) -> bool:
@@ -96,6 +97,7 @@ class Scheduler:
             self._begin(*chosen)
         todo = schedule(self.line.turns(self.reading), bool(self.decoding), self._pace)
         if todo.reader is not None:
+            self._said.flush()  # a piece takes longer than words should wait
             self._read(self.reading[todo.reader], todo.tokens)
         self._decode(todo.decodes)
         if self._ended != ended:
@@ -153,7 +155,7 @@ class Scheduler:
             self.prefixes.add(prefix, cache, stream.priority)
         if stream.max_tokens == 0:
             self._finish(stream, "length")
-            self._flush()
+            self._said.flush()
         else:
             self.decoding.insert(stream, cache if prefix else None)
         stream.cache = None
@@ -166,38 +168,34 @@ class Scheduler:
                 self._pace.decoded(time.perf_counter() - began)
 
     def _sampled(self, results: list[Sampled]) -> None:
+        first = False
         for stream, tokens, end, cache in results:
             held = [*stream.tokens, *tokens] if end else []
+            first = first or not stream.output_tokens
             for token in tokens:
                 stream.tokens.append(token)
                 self.output_tokens += 1
                 stream.thinking_tokens += stream.parser.thinking
                 if end != "stop":
                     stream.detokenizer.add_token(token)
-                    self._said += stream.parser.feed(stream.detokenizer.last_segment)
+                    self._said.add(stream.id, stream.parser.feed(stream.detokenizer.last_segment))
                 if stream.parser.stopped is not None:
                     break
             if end:
                 self._complete(stream, end == "stop")
-                self._flush()
+                self._said.flush()
                 assert cache is not None
                 self.prefixes.add(held, cache, stream.priority, last=True)
             elif stream.parser.stopped is not None:
                 self._finish(stream, "stop")
-                self._flush()
+                self._said.flush()
                 self._retire(stream)
-        self._flush()
-
-    def _flush(self) -> None:
-        """One write for what all streams say in a step: each is a system call here and a wake-up there."""
-        if self._said:
-            self.send(*self._said)
-            self._said.clear()
+        self._said.flush(at_once=first)
 
     def _complete(self, stream: Stream, ended: bool) -> None:
         stream.detokenizer.finalize()
-        self._said += stream.parser.feed(stream.detokenizer.last_segment)
-        self._said += stream.parser.finish()
+        self._said.add(stream.id, stream.parser.feed(stream.detokenizer.last_segment))
+        self._said.add(stream.id, stream.parser.finish())
         if stream.parser.stopped is not None:
             self._finish(stream, "stop")
             return
@@ -219,14 +217,17 @@ class Scheduler:
         if full:
             self._pace.made_room(now - self._ended_at)
         self._ended_at = now
-        self._said.append(
-            Finished(
-                stream.id,
-                reason,
-                stream.prompt_length,
-                stream.cached,
-                stream.output_tokens,
-                stream.thinking_tokens,
-                stream.parser.stopped,
-            )
+        self._said.add(
+            stream.id,
+            [
+                Finished(
+                    stream.id,
+                    reason,
+                    stream.prompt_length,
+                    stream.cached,
+                    stream.output_tokens,
+                    stream.thinking_tokens,
+                    stream.parser.stopped,
+                )
+            ],
         )

@@ -49,11 +49,15 @@ class Answer:
 
     deltas: tuple[float, ...]
     """When each piece of text arrived."""
-    text: str
+    pieces: tuple[str, ...]
     output_tokens: int
     ended: float
     began: float
     """On `time.perf_counter`, to put several answers on one line."""
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
 
     @property
     def first(self) -> float:
@@ -104,7 +108,7 @@ class Stream:
                 text.append(words)
         if not deltas:
             raise ServerError("no text came back")
-        return Answer(tuple(deltas), "".join(text), tokens or len(deltas), self.ended - self.began, self.began)
+        return Answer(tuple(deltas), tuple(text), tokens or len(deltas), self.ended - self.began, self.began)
 
 
 def ask(endpoint: Endpoint, *asks: Ask, limit: float = 600.0) -> list[Answer]:
@@ -217,13 +221,14 @@ def read(event: dict[str, Any]) -> tuple[str, int]:
 
 def window(answers: list[Answer]) -> float:
     """Tokens per second of all streams together, while all of them were speaking: from the last one's first text to
-    the first one's last. A piece counts as so many tokens as the pieces of its stream hold on average."""
+    the first one's last. A piece counts as so many tokens as its part of the text holds on average."""
     start = max(each.began + each.deltas[0] for each in answers)
     end = min(each.began + each.deltas[-1] for each in answers)
     tokens = 0.0
     for each in answers:
-        inside = sum(start < each.began + delta <= end for delta in each.deltas)
-        tokens += inside * each.output_tokens / len(each.deltas)
+        pairs = zip(each.deltas, each.pieces, strict=True)
+        inside = sum(len(piece) for delta, piece in pairs if start < each.began + delta <= end)
+        tokens += inside * each.output_tokens / len(each.text)
     if end <= start:
         raise ServerError("the streams did not overlap")
     return tokens / (end - start)

@@ -48,8 +48,10 @@ def test_both_apis_are_read(event: dict[str, object], expected: tuple[str, int])
 
 
 def test_speed_is_counted_while_all_streams_speak() -> None:
-    early = Answer(tuple(float(second) for second in range(1, 11)), "", 10, 11.0, 0.0)  # 1 s to 10 s
-    late = Answer(tuple(float(second) for second in range(1, 11)), "", 20, 11.0, 5.0)  # 6 s to 15 s, two at a time
+    early = Answer(tuple(float(second) for second in range(1, 11)), ("ab",) * 10, 10, 11.0, 0.0)  # 1 s to 10 s
+    late = Answer(
+        tuple(float(second) for second in range(1, 11)), ("ab",) * 10, 20, 11.0, 5.0
+    )  # 6 s to 15 s, two at a time
     assert window([early, late]) == pytest.approx((4 * 1 + 4 * 2) / 4)
 
 
