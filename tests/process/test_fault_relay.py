@@ -7,6 +7,7 @@ import random
 import socket
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,6 +22,8 @@ STRANGERS = 10_000 if FULL else 400
 MIRRORED = 100 if FULL else 2
 KILLS = 200 if FULL else 8
 SLOW_READERS = 100
+DRIPPING, DRIP_S = 200, 0.5
+QUESTIONS = 1000 if FULL else 100
 
 
 @pytest.fixture
@@ -143,6 +146,59 @@ def said_to(uid: int, path: Path) -> bytes:
     os.waitpid(child, 0)
     with os.fdopen(reader, "rb") as pipe:
         return pipe.read()
+
+
+class Drippers:
+    """Strangers who send their heads a letter at a time, and come back as soon as they are thrown out."""
+
+    def __init__(self, session: Session, count: int) -> None:
+        self._session = session
+        self._stop = threading.Event()
+        self.returns = 0
+        self._connections = [session.connect() for _ in range(count)]
+        self._thread = threading.Thread(target=self._drip)
+        self._thread.start()
+
+    def _drip(self) -> None:
+        while not self._stop.wait(DRIP_S):
+            for number, connection in enumerate(self._connections):
+                try:
+                    connection.sendall(b"G")
+                except OSError:
+                    self.returns += 1
+                    connection.close()
+                    self._connections[number] = self._session.connect()
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        for connection in self._connections:
+            connection.close()
+
+
+def test_strangers_who_never_finish_a_word_keep_nobody_waiting(session: Session, figure: Callable[[str], None]) -> None:
+    """More than there are seats. A good client, with a connection for each request, is told from them by its token."""
+
+    def ask() -> float:
+        began = time.perf_counter()
+        assert status_of(session.ask("/echo")) == 200
+        return time.perf_counter() - began
+
+    def p50_p99() -> tuple[float, float]:
+        times = sorted(ask() * 1000 for _ in range(QUESTIONS))
+        return times[len(times) // 2], times[len(times) * 99 // 100]
+
+    before = p50_p99()
+    drippers = Drippers(session, DRIPPING)
+    ask()
+    beside = p50_p99()
+    drippers.close()
+    after = p50_p99()
+    figure(
+        f"{QUESTIONS} requests, p50 and p99 in ms: alone {before[0]:.1f}, {before[1]:.1f}; beside {DRIPPING} dripping "
+        f"strangers, who came back {drippers.returns} times, {beside[0]:.1f}, {beside[1]:.1f}; after them "
+        f"{after[0]:.1f}, {after[1]:.1f}"
+    )
 
 
 def test_much_data_both_ways_at_once_with_half_close(session: Session) -> None:
