@@ -3,7 +3,7 @@
 OURS = {
     "status": "what runs: model, memory, terminals",
     "run": "one answer on stdout, without any client",
-    "bench": "how fast this machine reads and writes with a model",
+    "bench": "how fast this machine reads and writes",
     "logs": "what sidecar, engine and relays have logged",
     "cache": "what has been read and lies on disk",
     "doctor": "what is wrong here, and how to put it right",
