@@ -117,7 +117,7 @@ class Home:
 
     def engine(self) -> int:
         """The process id of the engine, once the model is loaded."""
-        wait_until(lambda: self.status()["engine"]["state"] == "ready", LIMIT)
+        wait_until(lambda: self.status().get("engine", {}).get("state") == "ready", LIMIT)
         return int(self.status()["engine"]["pid"])
 
     def close(self) -> None:

@@ -1,14 +1,18 @@
 """The benches' own arithmetic: a bench that counts wrongly is worse than none."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
+from tests.bench import session
 from tests.bench.client import Answer, Ask, Endpoint, ServerError, encode, events, read, window
 from tests.bench.plot import draw
 from tests.bench.prompt import agent
 from tests.bench.results import median, rotated
 
+ROOT = Path(__file__).parents[2]
 HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
@@ -88,3 +92,11 @@ def test_the_plot_shows_an_error_as_one() -> None:
 
 def test_an_ask_without_tools_sends_none() -> None:
     assert b"tools" not in encode(Endpoint(1, "t", "m"), Ask(({"role": "user", "content": "Hi."},), 4))
+
+
+def test_the_recorded_session_is_small_and_asks_no_other_server() -> None:
+    """README shows it, where it may load nothing."""
+    drawn = session.PLACE.read_text("utf-8")
+    assert len(drawn) < 60_000
+    assert re.findall(r"https?://[^\s\"<]+", drawn) == ["http://www.w3.org/2000/svg"]
+    assert f"({session.PLACE.relative_to(ROOT)})" in (ROOT / "README.md").read_text("utf-8")
