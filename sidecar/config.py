@@ -117,6 +117,11 @@ def config_file(environment: Mapping[str, str] = os.environ) -> Path:
     return Path(base) / "claude-local" / "config.toml"
 
 
+def scratch() -> Path:
+    """Where mlx keeps the kernels that it compiles."""
+    return _home_directory("cache") / "kernels"
+
+
 def _parse(name: str, raw: object, default: object) -> object:
     if isinstance(default, bool):
         if raw in (True, False):

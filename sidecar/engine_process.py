@@ -4,7 +4,6 @@ When it is loaded and for whom is `engine_client`'s.
 """
 
 import logging
-import os
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -14,7 +13,6 @@ from typing import Self
 
 import trio
 
-from sidecar import blas
 from sidecar.errors import Died, InvalidRequest, Unavailable
 from sidecar.frames import (
     Cancel,
@@ -34,6 +32,7 @@ from sidecar.frames import (
     encode,
 )
 from sidecar.library import LocalModel
+from sidecar.native import environment
 
 SILENCE_S = 4.5
 """Without a heartbeat for so long the process is hung: it beats every second from a thread of its own."""
@@ -51,9 +50,6 @@ STOP_S = 2.0
 """How long the engine may take to exit when told to."""
 
 WORKER = ["-m", "sidecar.engine.worker"]
-
-MALLOC = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "262144", "MALLOC_TRIM_THRESHOLD_": "262144"}
-"""glibc gives freed memory back to the machine: without these it keeps the holes between what is still used."""
 
 log = logging.getLogger(__name__)
 
@@ -262,13 +258,3 @@ class Process:
         for channel in self._requests.values():
             channel.close()
         self._requests.clear()
-
-
-def environment(platform: str = sys.platform) -> dict[str, str]:
-    """The engine's environment: on Linux with a real BLAS where the system has one."""
-    inherited = dict(os.environ)
-    if platform == "linux":
-        inherited = MALLOC | inherited
-    if platform == "linux" and "LD_PRELOAD" not in inherited and (library := blas.fast()):
-        inherited["LD_PRELOAD"] = str(library)
-    return inherited

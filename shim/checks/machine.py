@@ -12,7 +12,7 @@ from typing import Any
 
 from shim.checks.case import Case
 from shim.checks.finding import Finding, failure, ok, warning
-from sidecar import __version__, blas, fit
+from sidecar import __version__, fit, native
 from sidecar.download import ModelFiles
 from sidecar.guard import Sample
 from sidecar.probe import Probe, largest
@@ -63,7 +63,14 @@ def mlx() -> Finding:
     """In a process of its own, as the engine is: a driver that does not fit can end it."""
     command = [sys.executable, "-I", "-m", "sidecar.engine.device"]
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DEVICE_S)
+        done = subprocess.run(
+            command,
+            env=native.environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=DEVICE_S,
+        )
     except subprocess.TimeoutExpired:
         return failure(f"did not compute anything within {DEVICE_S:.0f} s", "restart the machine")
     has_nvidia = Path("/dev/nvidia0").exists() or Path("/dev/dxg").exists()
@@ -90,7 +97,7 @@ def openblas() -> Finding:
     """Of use on Linux alone, where there is no GPU."""
     if preloaded := os.environ.get("LD_PRELOAD"):
         return ok(f"LD_PRELOAD is yours ({preloaded}) and stays")
-    if library := blas.fast():
+    if library := native.blas():
         return ok(f"prompts are read with {library}")
     return warning(
         "not installed: without a GPU, prompts are read 4 to 6 times slower", "apt install libopenblas0-pthread"

@@ -8,8 +8,8 @@ import mlx.core as mx
 
 def main() -> None:
     about = mx.device_info()
-    # A product, since a driver that does not fit lets everything load and then fails at the first kernel.
-    product = mx.matmul(mx.ones((64, 64)), mx.ones((64, 64)))
+    # A kernel of its own and a product: what does not fit here lets everything load, and fails at the first of these.
+    product = mx.compile(lambda x: mx.matmul(x * 1.0 + 0.0, x))(mx.ones((64, 64)))
     mx.eval(product)
     print(
         json.dumps(

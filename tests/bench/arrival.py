@@ -17,7 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from sidecar.engine_process import environment
+from sidecar.native import environment
 from tests.bench import tuned
 from tests.bench.client import Ask, Endpoint, Stream, ask, events, plain, pump, read
 from tests.bench.model import bench_model

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from sidecar.engine_process import environment
+from sidecar.native import environment
 from tests.bench.model import bench_model
 
 TOKENS = 48

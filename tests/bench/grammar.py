@@ -15,8 +15,8 @@ from pathlib import Path
 
 from sidecar import frames
 from sidecar.engine.description import describe
-from sidecar.engine_process import environment
 from sidecar.frames import Conversation, Finished, Message, Text, TextDelta
+from sidecar.native import environment
 from tests.models import make_tiny
 from tests.process.test_engine import EngineProcess
 from tests.schemas import TOOLS

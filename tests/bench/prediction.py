@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sidecar.engine.plan import Pace
-from sidecar.engine_process import environment
+from sidecar.native import environment
 from tests.models import ARCHITECTURES, make_tiny
 
 WINDOW = 16_384

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from sidecar.engine_process import environment
+from sidecar.native import environment
 from tests.bench.client import Api, Endpoint, ServerError
 from tests.process.fake_sidecar import Place, Session, is_running, wait_until
 

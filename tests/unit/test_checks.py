@@ -11,7 +11,7 @@ from shim.checks.case import Case
 from shim.checks.discreet import discreet
 from shim.checks.finding import Check, Finding, failure, made, ok, told
 from shim.verbs import doctor
-from sidecar import __version__, blas
+from sidecar import __version__, native
 from sidecar.config import Config
 from sidecar.download import ModelFiles
 from sidecar.guard import Sample
@@ -116,11 +116,11 @@ def test_mlx(status: int, said: str, kind: str, nvidia: bool, level: str, fix: s
 
 
 def test_openblas_is_found_where_the_system_keeps_it(tmp_path: Path) -> None:
-    assert blas.fast(tmp_path) is None
+    assert native.blas(tmp_path) is None
     library = tmp_path / "x86_64-linux-gnu" / "libopenblas.so.0"
     library.parent.mkdir()
     library.touch()
-    assert blas.fast(tmp_path) == library
+    assert native.blas(tmp_path) == library
 
 
 PHI = ModelFiles("/m", 2_149_000_000, 131_072, 393_216, 2, 32)
@@ -246,3 +246,16 @@ def test_an_answer_is_one_token() -> None:
 @pytest.mark.parametrize(("kind", "without"), [("linux", "panics"), ("darwin", "openblas")])
 def test_every_system_has_its_checks(kind: str, without: str) -> None:
     assert [check.name for check in doctor.checks(CASE, kind)] == [name for name in doctor.NAMES if name != without]
+
+
+def test_kernels_are_compiled_where_nobody_else_may_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """mlx loads them as code."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    folder = Path(native.environment("linux")["TMPDIR"])
+    assert tmp_path in folder.parents and folder.stat().st_mode & 0o777 == 0o700
+    monkeypatch.setenv("TMPDIR", "/somewhere")
+    assert native.environment("darwin")["TMPDIR"] == "/somewhere"
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    assert native.environment("linux")["TMPDIR"] == "/somewhere"
