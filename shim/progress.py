@@ -2,10 +2,14 @@
 
 import contextlib
 import os
+import time
 
 from shim.failure import say
 
-WIDTH = 30
+WIDTH, NARROWEST = 30, 5
+"""Characters of a bar."""
+SETTLED_S = 3.0
+"""How long a speed is measured before it is shown."""
 GB = 1e9
 MB = 1e6
 
@@ -18,11 +22,17 @@ class Progress:
         self._terminal = terminal
         self._last = ""
         self._drawn = False
+        self._began = (0.0, 0)
 
     def show(self, done: int, total: int) -> None:
         """`done` of `total` bytes; 0 = the total is not known yet."""
+        now = time.monotonic()
+        if not self._began[0] and total:
+            self._began = (now, done)
+        elapsed = now - self._began[0]
+        speed = (done - self._began[1]) / elapsed if total and elapsed > SETTLED_S else 0.0
         if self._terminal:
-            self._draw(bar(self._what, done, total))
+            self._draw(bar(self._what, done, total, speed, _columns()))
         elif (step := tenth(done, total)) != self._last:
             self._last = step
             say(f"{self._what}: {step} of {size(total)}" if total else self._what)
@@ -39,13 +49,35 @@ class Progress:
             self._drawn = True
 
 
-def bar(what: str, done: int, total: int) -> str:
-    """One line: what, a bar, how much of how much."""
+def bar(what: str, done: int, total: int, speed: float = 0.0, columns: int = 80) -> str:
+    """One line that fits: what, a bar, how much of how much, bytes each second and how long it will take yet."""
+    begin = f"claude-local: {what} "
     if not total:
-        return f"claude-local: {what} {size(done)}" if done else f"claude-local: {what} …"
+        return (begin + (size(done) if done else "…"))[: columns - 1]
     part = min(1.0, done / total)
-    full = int(part * WIDTH)
-    return f"claude-local: {what} [{'#' * full}{'.' * (WIDTH - full)}] {part:4.0%} of {size(total)}"
+    end = f" {part:4.0%} of {size(total)}"
+    if speed > 0:
+        end += f", {speed / MB:.{0 if speed >= 10 * MB else 1}f} MB/s, {left(total - done, speed)}"
+    # A line that is longer than the terminal cannot be drawn over: it would be left behind with each new one.
+    width = min(WIDTH, columns - 1 - len(begin) - len(end) - 2)
+    if width < NARROWEST:
+        room = max(0, columns - 2 - len(end))
+        return ((begin.rstrip() if len(begin) <= room else f"{begin[:room]}…") + end)[: columns - 1]
+    full = int(part * width)
+    return f"{begin}[{'#' * full}{'.' * (width - full)}]{end}"
+
+
+def left(count: int, speed: float) -> str:
+    """How long so many bytes take yet."""
+    seconds = round(count / speed)
+    return f"{seconds // 60} min left" if seconds >= 120 else f"{seconds} s left"
+
+
+def _columns() -> int:
+    try:
+        return os.get_terminal_size(2).columns or 80
+    except OSError:
+        return 80
 
 
 def tenth(done: int, total: int) -> str:
