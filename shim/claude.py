@@ -39,12 +39,12 @@ class Settings:
         """The path, which the relay removes, and the descriptor, which it keeps."""
         return str(self._path), self._descriptor
 
-    def arguments(self, added: dict[str, str]) -> list[str]:
-        """Write the file; returns the command's arguments with it in front."""
+    def arguments(self, added: dict[str, str], options: list[str]) -> list[str]:
+        """Write the file; returns the command's arguments with it, and `options`, in front."""
         table = merge(self._table, added, wants_auto_mode(self._arguments))
         with os.fdopen(os.dup(self._descriptor), "w", encoding="utf-8") as file:
             json.dump(table, file)
-        return ["--settings", str(self._path), *self._arguments]
+        return ["--settings", str(self._path), *options, *self._arguments]
 
 
 def take_settings(arguments: list[str]) -> tuple[list[str], str | None]:

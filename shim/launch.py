@@ -58,9 +58,10 @@ def launch(arguments: list[str]) -> None:
 
     claude_settings = None
     if is_claude:
-        from shim import claude
+        from shim import claude, profile
 
-        claude_settings = claude.Settings(arguments[1:], directory.path)
+        given, wanted = profile.take(arguments[1:], settings.profile.lower())
+        claude_settings = claude.Settings(given, directory.path)
     secret = token.new()
     listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
     port = listener.getsockname()[1]
@@ -76,7 +77,11 @@ def launch(arguments: list[str]) -> None:
     event = _wait(_start_relay(directory, settings, listener, secret, request, keep), settings)
     added = variables.ours(port, secret, event.model, event.context_window, event.output_limit)
     if claude_settings:
-        arguments = [arguments[0], *claude_settings.arguments(added)]
+        chosen = profile.choose(wanted, event.context_window, event.speed)
+        if wanted == "auto" and chosen != "full":
+            say(profile.explained(chosen, event.context_window, event.speed))
+        added |= profile.variables(chosen, os.environ)
+        arguments = [arguments[0], *claude_settings.arguments(added, profile.arguments(chosen, given))]
     command.become(file, arguments, variables.environment(command.user_environment(), added))
 
 
@@ -152,6 +157,8 @@ def limits(events: Iterable[LeaseEvent], settings: Config) -> LeaseEvent:
         if event.event in ("failed", "refused"):
             raise Failure(event.reason or "the sidecar gave no reason", event.exit_code or UNAVAILABLE)
         if event.context_window:
+            if bar is not None:
+                say(f"{event.model} is here; it is loaded now")
             return event
     raise Failure(f"the relay ended before the model was there; its log is {settings.logs / 'relay.log'}", INTERNAL)
 

@@ -3,6 +3,8 @@
 import contextlib
 import os
 import time
+from collections import deque
+from collections.abc import Callable
 
 from shim.failure import say
 
@@ -10,6 +12,8 @@ WIDTH, NARROWEST = 30, 5
 """Characters of a bar."""
 SETTLED_S = 3.0
 """How long a speed is measured before it is shown."""
+RECENT_S = 20.0
+"""How far back it is measured: what a line did minutes ago says little of how long it will take."""
 GB = 1e9
 MB = 1e6
 
@@ -17,30 +21,36 @@ MB = 1e6
 class Progress:
     """Shows one thing's progress; `finish` leaves the terminal as a line of text would."""
 
-    def __init__(self, what: str, terminal: bool) -> None:
+    def __init__(self, what: str, terminal: bool, clock: Callable[[], float] = time.monotonic) -> None:
         self._what = what
         self._terminal = terminal
+        self._clock = clock
+        self._seen: deque[tuple[float, int]] = deque()
         self._last = ""
         self._drawn = False
-        self._began = (0.0, 0)
 
     def show(self, done: int, total: int) -> None:
         """`done` of `total` bytes; 0 = the total is not known yet."""
-        now = time.monotonic()
-        if not self._began[0] and total:
-            self._began = (now, done)
-        elapsed = now - self._began[0]
-        speed = (done - self._began[1]) / elapsed if total and elapsed > SETTLED_S else 0.0
+        speed = self._speed(done) if total else 0.0
         if self._terminal:
             self._draw(bar(self._what, done, total, speed, _columns()))
         elif (step := tenth(done, total)) != self._last:
             self._last = step
-            say(f"{self._what}: {step} of {size(total)}" if total else self._what)
+            say(f"{self._what}: {step} of {size(total)}{pace(done, total, speed)}" if total else self._what)
 
     def finish(self) -> None:
         if self._drawn:
             _write("\r\x1b[K")
             self._drawn = False
+
+    def _speed(self, done: int) -> float:
+        """Bytes in a second of late; 0 = too early to say."""
+        now = self._clock()
+        self._seen.append((now, done))
+        while now - self._seen[0][0] > RECENT_S and len(self._seen) > 2:
+            self._seen.popleft()
+        since, before = self._seen[0]
+        return (done - before) / (now - since) if now - since >= SETTLED_S else 0.0
 
     def _draw(self, line: str) -> None:
         if line != self._last:
@@ -55,9 +65,7 @@ def bar(what: str, done: int, total: int, speed: float = 0.0, columns: int = 80)
     if not total:
         return (begin + (size(done) if done else "…"))[: columns - 1]
     part = min(1.0, done / total)
-    end = f" {part:4.0%} of {size(total)}"
-    if speed > 0:
-        end += f", {speed / MB:.{0 if speed >= 10 * MB else 1}f} MB/s, {left(total - done, speed)}"
+    end = f" {part:4.0%} of {size(total)}{pace(done, total, speed)}"
     # A line that is longer than the terminal cannot be drawn over: it would be left behind with each new one.
     width = min(WIDTH, columns - 1 - len(begin) - len(end) - 2)
     if width < NARROWEST:
@@ -65,6 +73,13 @@ def bar(what: str, done: int, total: int, speed: float = 0.0, columns: int = 80)
         return ((begin.rstrip() if len(begin) <= room else f"{begin[:room]}…") + end)[: columns - 1]
     full = int(part * width)
     return f"{begin}[{'#' * full}{'.' * (width - full)}]{end}"
+
+
+def pace(done: int, total: int, speed: float) -> str:
+    """How fast, and how long still; empty while that is not known."""
+    if speed <= 0 or done >= total:
+        return ""
+    return f", {speed / MB:.{0 if speed >= 10 * MB else 1}f} MB/s, {left(total - done, speed)}"
 
 
 def left(count: int, speed: float) -> str:

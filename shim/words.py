@@ -4,6 +4,8 @@ OURS = {
     "status": "what runs: model, memory, terminals",
     "run": "one answer on stdout, without any client",
     "bench": "how fast this machine reads and writes",
+    "models": "which there are and which fit; pull, use, rm",
+    "config": "each setting, its value, and where it comes from",
     "logs": "what sidecar, engine and relays have logged",
     "cache": "what has been read and lies on disk",
     "doctor": "what is wrong here, and how to put it right",

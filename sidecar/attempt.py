@@ -31,6 +31,8 @@ class Attempt:
         self._visit = visit
         self._shows = shows
         self._started: Started | None = None
+        self._reading = 0.0
+        """When the engine began to read the prompt."""
         self._seen = False
         self._first: float | None = None
         """When the answer began."""
@@ -46,6 +48,7 @@ class Attempt:
                 if self._started is not None:
                     first, now = self._first or began, trio.current_time()
                     record = self._history.end(self._visit, self._started, finished, first - began, now - first)
+                    library.speeds.seen(name, record.read, first - self._reading)
                     log.info("%s %s: %s", self._visit.id, finished.reason, record)
             except ModelUnavailable as error:
                 send.send_nowait(unavailable(error))
@@ -78,7 +81,7 @@ class Attempt:
                     if not isinstance(event, Started | Progress):
                         self._first = self._first or trio.current_time()
                     if isinstance(event, Started):
-                        self._started = event
+                        self._started, self._reading = event, trio.current_time()
                     self._seen = self._seen or self._shows(event)
                     send.send_nowait(event)
                     if isinstance(event, Finished):

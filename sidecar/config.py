@@ -6,13 +6,18 @@ Standard library only, since the shim reads it in the fast path. Environment var
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 NEVER = float("inf")
-LOG_LEVELS = ("debug", "info", "warning", "error")
-KV_BITS = ("auto", "16", "8", "4")
+PREFIX = "CLAUDE_LOCAL_"
+CHOICES = {
+    "kv_bits": ("auto", "16", "8", "4"),
+    "profile": ("auto", "full", "lean", "bare"),
+    "log_level": ("debug", "info", "warning", "error"),
+}
+"""The settings that are one of a few words."""
 
 
 class ConfigError(Exception):
@@ -49,6 +54,9 @@ class Config(NamedTuple):
     """The most that all our processes may hold together; 0 = what the machine has."""
     port: int = 7777
     """Of global mode and `claude-local serve`: free on most machines, and easy to remember."""
+    profile: str = "auto"
+    """auto | full | lean | bare: how much of its prompt Claude Code is asked to send; auto = what model and machine can
+    bear."""
     no_install: bool = False
     """Refuse to install Claude Code privately when it is not on PATH."""
     log_level: str = "info"
@@ -78,36 +86,100 @@ class Config(NamedTuple):
         return Path(self.log_dir) if self.log_dir else _home_directory("logs")
 
 
+class Setting(NamedTuple):
+    """A value, and who said so: a variable, a file, or nobody (empty)."""
+
+    value: object
+    origin: str = ""
+
+
 def load(environment: Mapping[str, str] = os.environ) -> Config:
     """Read the configuration; raises ConfigError with one line that says what to change."""
     path = config_file(environment)
-    table = _read(path) if path.exists() else {}
-    known = Config._field_defaults
-    if unknown := sorted(table.keys() - known.keys()):
-        raise ConfigError(f"{path}: unknown key {unknown[0]!r}; the keys are {', '.join(known)}.")
-    values: dict[str, object] = {}
-    for name, default in known.items():
-        variable = f"CLAUDE_LOCAL_{name.upper()}"
+    text = _read(path)
+    if strange := unknown_keys(environment, text):
+        name, near = strange[0]
+        hint = f"did you mean {near}?" if near else f"the keys are {', '.join(Config._fields)}."
+        raise ConfigError(f"{path}: unknown key {name!r}; {hint}")
+    return _checked(settings(environment, text))
+
+
+def settings(environment: Mapping[str, str], text: str | None = None) -> dict[str, Setting]:
+    """Every setting, from the environment and the text of config.toml (None = the file that is there); unknown keys
+    are passed over. Raises ConfigError."""
+    path = config_file(environment)
+    table = _table(_read(path) if text is None else text, path)
+    found = {}
+    for name, default in Config._field_defaults.items():
+        variable = f"{PREFIX}{name.upper()}"
         if variable in environment:
-            values[name] = _parse(variable, environment[variable], default)
+            found[name] = Setting(_parse(variable, environment[variable], default), variable)
         elif name in table:
-            values[name] = _parse(f"{path}: {name}", table[name], default)
-    if str(values.get("log_level", "info")).lower() not in LOG_LEVELS:
-        raise ConfigError(f"log_level: {values['log_level']!r} is none of {', '.join(LOG_LEVELS)}.")
-    if str(values.get("kv_bits", "auto")) not in KV_BITS:
-        raise ConfigError(f"kv_bits: {values['kv_bits']!r} is none of {', '.join(KV_BITS)}.")
+            found[name] = Setting(_parse(f"{path}: {name}", table[name], default), str(path))
+        else:
+            found[name] = Setting(default)
+    return found
+
+
+def parsed(name: str, raw: str) -> str | int | float | bool:
+    """A word as the setting's own type; raises ConfigError."""
+    value = _parse(name, raw, Config._field_defaults[name])
+    assert isinstance(value, str | int | float)
+    return value
+
+
+def check(text: str, environment: Mapping[str, str] = os.environ) -> Config:
+    """What a config.toml of this text means; raises ConfigError."""
+    return _checked(settings(environment, text))
+
+
+def _checked(found: Mapping[str, Setting]) -> Config:
+    values = {name: setting.value for name, setting in found.items()}
+    for name, choices in CHOICES.items():
+        if str(values[name]).lower() not in choices:
+            raise ConfigError(f"{name}: {values[name]!r} is none of {', '.join(choices)}.")
     config = Config(**values)  # type: ignore[arg-type]  # _parse gives each field the type of its default
     if not NEVER > config.memory_caution_gb >= config.memory_critical_gb >= config.memory_emergency_gb:
         raise ConfigError("memory_caution_gb, memory_critical_gb and memory_emergency_gb must fall in this order.")
     return config
 
 
-def _read(path: Path) -> dict[str, object]:
+def unknown_keys(environment: Mapping[str, str] = os.environ, text: str | None = None) -> list[tuple[str, str]]:
+    """The keys of config.toml that mean nothing, each with the one that is nearly it, or ""."""
+    path = config_file(environment)
+    return _strange(_table(_read(path) if text is None else text, path), Config._fields)
+
+
+def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[tuple[str, str]]:
+    """The same for variables that begin like ours."""
+    known = [f"{PREFIX}{name.upper()}" for name in Config._fields]
+    return _strange((name for name in environment if name.startswith(PREFIX)), known)
+
+
+def _strange(names: Iterable[str], known: Sequence[str]) -> list[tuple[str, str]]:
+    strange = sorted(set(names) - set(known))
+    if not strange:
+        return []
+    from difflib import get_close_matches  # nobody pays for it who makes no mistake
+
+    return [(name, next(iter(get_close_matches(name, known, 1, 0.75)), "")) for name in strange]
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8") if path.exists() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}. Correct it or move it away.") from None
+
+
+def _table(text: str, path: Path) -> dict[str, object]:
+    if not text:
+        return {}
     import tomllib  # 4 ms, and most users have no such file
 
     try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: {error}. Correct it or move it away.") from None
 
 

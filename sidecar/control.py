@@ -89,7 +89,7 @@ class LeaseEvent(NamedTuple):
     """One line of the answer to a lease request.
 
     event: `granted` | `retry` (this sidecar is leaving: start over) | `refused` (reason), then
-    `downloading` (done and total bytes), `loading` and `ready` (the model's name and limits; from `loading` on
+    `downloading` (done and total bytes), `loading` and `ready` (the model's name, limits and speed; from `loading` on
     the weights are on disk) | `failed` (reason, exit_code).
     """
 
@@ -99,6 +99,8 @@ class LeaseEvent(NamedTuple):
     output_limit: int = 0
     done: int = 0
     total: int = 0
+    speed: int = 0
+    """Prompt tokens that this machine reads in a second with the model; 0 = not measured yet."""
     reason: str = ""
     exit_code: int = 0
     """What the launcher exits with after `failed` or `refused`; from sysexits.h."""

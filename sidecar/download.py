@@ -3,23 +3,24 @@
 Runs as a process of its own (`python -m sidecar.download NAME`), so that the hub library's memory and threads stay
 out of the sidecar and giving up is a kill. Says JSON lines on stdout: `{"done", "total"}` in bytes while it
 downloads, then either the fields of `ModelFiles` or `{"error", "exit_code"}`. Without a name it says which models of
-the hub are on disk: `{"models": {id: date}}`.
+the hub are on disk, whole or in part: `{"models": {id: date}}`.
 """
 
+import difflib
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-ALIASES = {
-    "phi-3-mini": "mlx-community/Phi-3-mini-128k-instruct-4bit",
-    "qwen3-4b": "mlx-community/Qwen3-4B-Instruct-2507-4bit",
-    "qwen2.5-coder-7b": "mlx-community/Qwen2.5-Coder-7B-Instruct-4bit",
-    "llama-3.2-3b": "mlx-community/Llama-3.2-3B-Instruct-4bit",
-}
+from sidecar.models import ALIASES
+
 DEMO = Path(__file__).parent / "engine" / "demo"
 """The built-in model, part of this package."""
+Tell = Callable[[int, int], None]
+"""Called with the bytes that are there and the bytes in all, while something is downloaded."""
 
 # sysexits.h
 EX_USAGE, EX_DATAERR, EX_NOINPUT, EX_UNAVAILABLE, EX_IOERR = 64, 65, 66, 69, 74
@@ -49,19 +50,30 @@ class ModelFiles:
     """Numbers that share a scale where the cache is quantised; 0 = this model's cannot be."""
 
 
-def resolve(name: str) -> ModelFiles:
+def resolve(name: str, tell: Tell) -> ModelFiles:
     """Find the model, downloading what is missing; raises ModelUnavailable."""
+    if path := local_path(name):
+        return inspect(path)
+    return _from_hub(repository(name), tell)
+
+
+def local_path(name: str) -> Path | None:
+    """Where a model is that no hub is asked for: the built-in one, or a path; None for all others."""
     if name == "demo":
-        return inspect(DEMO)
-    if name.startswith(("/", "~")):
-        return inspect(Path(name).expanduser())
-    repository = ALIASES.get(name, name)
-    if "/" not in repository:
-        known = ", ".join(["demo", *ALIASES])
-        raise ModelUnavailable(
-            f"no model is called {name!r}: use one of {known}, a hub id (owner/name) or a path", EX_USAGE
-        )
-    return _from_hub(repository)
+        return DEMO
+    return Path(name).expanduser() if name.startswith(("/", "~")) else None
+
+
+def repository(name: str) -> str:
+    """The hub id that an alias stands for, or the name itself if it can be one; raises ModelUnavailable."""
+    found = ALIASES.get(name, name)
+    if "/" not in found:
+        known = ["demo", *ALIASES]
+        close = difflib.get_close_matches(name.lower(), known, 1)
+        hint = f"did you mean {close[0]}? There are" if close else "use one of"
+        text = f"no model is called {name!r}: {hint} {', '.join(known)}, a hub id (owner/name) or a path"
+        raise ModelUnavailable(text, EX_USAGE)
+    return found
 
 
 def inspect(path: Path) -> ModelFiles:
@@ -73,8 +85,12 @@ def inspect(path: Path) -> ModelFiles:
     except (OSError, ValueError) as error:
         raise ModelUnavailable(f"{path}/config.json cannot be read: {error}", EX_DATAERR) from None
     text = {**config, **config.get("text_config", {})}
-    per_token, width, group = kv_bytes_per_token(text), _kv_width(text), kv_group(text)
-    return ModelFiles(str(path), _check_weights(path), _window(text, path), per_token, width, group)
+    return described(path, text, _check_weights(path), _window(text, path))
+
+
+def described(path: Path, config: dict[str, Any], weights: int, window: int) -> ModelFiles:
+    """What follows from the configuration of a language model."""
+    return ModelFiles(str(path), weights, window, kv_bytes_per_token(config), _kv_width(config), kv_group(config))
 
 
 def kv_bytes_per_token(config: dict[str, Any]) -> int:
@@ -83,6 +99,8 @@ def kv_bytes_per_token(config: dict[str, Any]) -> int:
     heads = int(config.get("num_attention_heads", 1))
     if types := config.get("layer_types"):
         layers = sum(kind == "full_attention" for kind in types)
+    elif interval := config.get("full_attention_interval"):
+        layers //= int(interval)
     elif pattern := config.get("sliding_window_pattern"):
         layers = -(-layers // int(pattern))
     elif "attention_window_size" in config:  # recurrent_gemma: every attention is local
@@ -143,7 +161,7 @@ def _check_weights(path: Path) -> int:
     return sum((path / name).stat().st_size for name in names)
 
 
-def _from_hub(repository: str) -> ModelFiles:
+def _from_hub(repository: str, tell: Tell) -> ModelFiles:
     from sidecar import hub  # half a second of imports that a local model does without
 
     try:
@@ -154,7 +172,7 @@ def _from_hub(repository: str) -> ModelFiles:
     except hub.HubError as error:
         raise ModelUnavailable(str(error), EX_USAGE) from None
     try:
-        return inspect(hub.fetch(repository, lambda done, total: _say({"done": done, "total": total})))
+        return inspect(hub.fetch(repository, tell))
     except hub.DiskFull as error:
         raise ModelUnavailable(str(error), EX_IOERR) from None
     except hub.HubError as error:
@@ -171,10 +189,11 @@ def main() -> int:
     if len(sys.argv) == 1:
         from sidecar import hub
 
-        _say({"models": hub.on_disk()})
+        dates = {each.repository: datetime.fromtimestamp(int(each.changed), UTC).isoformat() for each in hub.stored()}
+        _say({"models": dates})
         return 0
     try:
-        _say(asdict(resolve(sys.argv[1])))
+        _say(asdict(resolve(sys.argv[1], lambda done, total: _say({"done": done, "total": total}))))
     except ModelUnavailable as error:
         _say({"error": str(error), "exit_code": error.exit_code})
         return error.exit_code

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from sidecar.download import ModelFiles
+from sidecar.models import MODELS
 
 GB = 1e9
 SHORTEST_WINDOW = 4096
@@ -59,8 +60,7 @@ def limits(
 ) -> Limits:
     """`available`: bytes free before the model is loaded, `caution`: what stays free of them; `context`, `cache_gb`,
     `kv_bits`: the user's own limits, 0 or None = none. The window and the caches' format are chosen together."""
-    weights = files.weights_bytes + ENGINE_BYTES + transient_limit(files.weights_bytes)
-    room = max(0, available - weights - int(caution))
+    room = max(0, available - taken(files, 0, 16) - int(caution))
     longest = min(files.context_window, context or files.context_window)
     bits = kv_bits or _kv_bits(files, room, min(longest, AMPLE_WINDOW))
     bits = bits if files.kv_group else 16
@@ -77,6 +77,12 @@ def kv_bytes(files: ModelFiles, bits: int) -> int:
     return numbers * bits // 8 + 2 * files.kv_width * numbers // files.kv_group
 
 
+def taken(files: ModelFiles, tokens: int, bits: int) -> int:
+    """Bytes that one conversation of so many tokens takes, the model included."""
+    fixed = files.weights_bytes + ENGINE_BYTES + transient_limit(files.weights_bytes)
+    return fixed + tokens * kv_bytes(files, bits)
+
+
 def _by_memory(files: ModelFiles, room: int, bits: int) -> int:
     # One full row twice: as it is decoded, and as the cached prefix of the next turn.
     return room // (2 * kv_bytes(files, bits)) if files.bytes_per_token else files.context_window
@@ -89,8 +95,8 @@ def _kv_bits(files: ModelFiles, room: int, wanted: int) -> int:
 
 # Loading
 
-WEIGHTS = {"qwen2.5-coder-7b": 4_284e6, "qwen3-4b": 2_263e6, "phi-3-mini": 2_149e6, "llama-3.2-3b": 1_807e6}
-"""Bytes of the models that have a short name, largest first: parameters times 4.5 bits (4 and a scale for each 64)."""
+WEIGHTS = {model.alias: model.bytes for model in sorted(MODELS.values(), key=lambda model: -model.bytes)}
+"""Bytes of the models that have a short name, largest first."""
 
 
 def load_refusal(name: str, weights: int, available: int, caution: float, advice: str) -> str | None:

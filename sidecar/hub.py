@@ -12,7 +12,7 @@ import io
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -20,14 +20,14 @@ from huggingface_hub import (
     HfApi,
     constants,
     get_hf_file_metadata,
+    get_token,
     hf_hub_url,
-    scan_cache_dir,
     snapshot_download,
     try_to_load_from_cache,
 )
 from huggingface_hub.errors import (
-    CacheNotFound,
     GatedRepoError,
+    HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
@@ -40,6 +40,8 @@ PATTERNS = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "tokenizer
 """What mlx-lm reads of a repository; never code."""
 LARGE = 5_000_000
 """Bytes from which a file is worth resuming."""
+_SHA256, _SHA1 = 64, 40
+"""Digits of each."""
 _CHUNK = 1 << 20
 """Bytes between two writes, and so what a kill costs; the library's own 10 MB are minutes on a slow line."""
 
@@ -78,18 +80,41 @@ def cached(repository: str) -> Path | None:
         return None
 
 
-def on_disk() -> dict[str, str]:
-    """The repositories with weights in the hub's cache, and when each was last changed (RFC 3339)."""
-    try:
-        repositories = scan_cache_dir().repos
-    except CacheNotFound:
-        return {}
-    return {
-        repository.repo_id: datetime.fromtimestamp(int(repository.last_modified), UTC).isoformat()
-        for repository in sorted(repositories, key=lambda repository: repository.repo_id)
-        if repository.repo_type == "model"
-        and any(file.file_name.endswith(".safetensors") for revision in repository.revisions for file in revision.files)
-    }
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What the hub's cache holds of one repository."""
+
+    repository: str
+    bytes: int
+    """Partial downloads included."""
+    changed: float
+    """When last, in seconds since the epoch."""
+    partial: bool
+    """Whether a download was interrupted."""
+
+
+def stored() -> list[Stored]:
+    """The models in the hub's cache, whole or in part, by name; a repository without weights is none."""
+    return [found for folder in sorted(place().glob("models--*--*")) if (found := _look(folder))]
+
+
+def _look(folder: Path) -> Stored | None:
+    blobs = [file for file in (folder / "blobs").glob("*") if file.is_file()]
+    partial = any(file.suffix in (".part", ".incomplete") for file in blobs)
+    if not partial and not any((folder / "snapshots").glob("*/*.safetensors")):
+        return None
+    status = [file.stat() for file in blobs]
+    size, changed = sum(each.st_size for each in status), max((each.st_mtime for each in status), default=0.0)
+    return Stored(folder.name.removeprefix("models--").replace("--", "/"), size, changed, partial)
+
+
+def remove(repository: str) -> int:
+    """Delete all that the cache holds of a repository; returns the bytes. Raises OSError."""
+    folder = _blobs(repository).parent
+    found = _look(folder)
+    shutil.rmtree(folder)
+    shutil.rmtree(place() / ".locks" / folder.name, ignore_errors=True)
+    return found.bytes if found else 0
 
 
 def place() -> Path:
@@ -104,10 +129,12 @@ def damaged(snapshot: Path) -> list[Path]:
 
 def _is_whole(blob: Path) -> bool:
     """A blob is named after its hash: SHA-256 of large files, git's of small ones; another name says nothing."""
+    if not blob.is_file():
+        return False
     with blob.open("rb") as file:
-        if len(blob.name) == 64:
+        if len(blob.name) == _SHA256:
             return hashlib.file_digest(file, "sha256").hexdigest() == blob.name
-        if len(blob.name) == 40:
+        if len(blob.name) == _SHA1:
             data = file.read()
             return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest() == blob.name
     return True
@@ -137,16 +164,13 @@ def _explained(repository: str) -> Iterator[None]:
     """Whatever goes wrong inside becomes a HubError."""
     try:
         yield
-    except GatedRepoError:
-        url = f"{constants.ENDPOINT}/{repository}"
-        raise HubError(f"{repository} asks you to accept its licence: do so at {url}, then set HF_TOKEN") from None
-    except RepositoryNotFoundError:
-        raise HubError(
-            f"the model hub has no {repository}: check the name (or, if it is private, set HF_TOKEN)"
-        ) from None
+    except HfHubHTTPError as error:
+        raise _refused(repository, error) from None
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise DiskFull(f"the disk is full while downloading {repository}: free some space and try again") from None
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(
+                f"the disk is full while downloading {repository}: free some space and try again, it goes on from here"
+            ) from None
         raise _unreachable(repository, error) from None
     except HubError:
         raise
@@ -154,8 +178,30 @@ def _explained(repository: str) -> Iterator[None]:
         raise _unreachable(repository, error) from None
 
 
+def _refused(repository: str, error: HfHubHTTPError) -> HubError:
+    """What to do about an answer that is no file."""
+    status = error.response.status_code
+    url, token = f"{constants.ENDPOINT}/{repository}", "set HF_TOKEN to a token that may read it"
+    if isinstance(error, GatedRepoError):
+        return HubError(f"{repository} asks you to accept its licence: do so at {url}, then {token}")
+    if isinstance(error, RepositoryNotFoundError):
+        return HubError(f"the model hub has no {repository}: check the name (or, if it is private, {token})")
+    if status == 401 and get_token():
+        return HubError(f"the model hub does not accept the token in HF_TOKEN: correct it, or unset it ({repository})")
+    if status in (401, 403):
+        return HubError(f"the model hub does not let you read {repository}: check the name, or {token}")
+    if status == 429:
+        return HubError(f"the model hub has had too many requests: wait a few minutes, or {token} ({repository})")
+    return HubError(f"the model hub answered {status} for {repository}: try again later")
+
+
 def _unreachable(repository: str, error: Exception) -> HubError:
     return Unreachable(repository, (str(error).strip().splitlines() or [type(error).__name__])[0])
+
+
+def _blobs(repository: str) -> Path:
+    name: str = repo_folder_name(repo_id=repository, repo_type="model")
+    return place() / name / "blobs"
 
 
 def _fetch(repository: str, tell: Tell) -> Path:
@@ -165,7 +211,8 @@ def _fetch(repository: str, tell: Tell) -> Path:
     missing = [
         file for file in files if not isinstance(try_to_load_from_cache(repository, file.path, revision=revision), str)
     ]
-    _check_room(repository, sum(file.size for file in missing))
+    parts = sum(part.stat().st_size for part in _blobs(repository).glob("*.part"))
+    _check_room(repository, sum(file.size for file in missing) - parts)
     total = sum(file.size for file in files)
     there = total - sum(file.size for file in missing)
     for file in missing:
@@ -184,7 +231,7 @@ def _tell_more(tell: Tell, before: int, total: int, done: int) -> None:
 def _fetch_large(repository: str, name: str, revision: str, tell: Callable[[int], None]) -> None:
     url = hf_hub_url(repository, name, revision=revision)
     metadata = get_hf_file_metadata(url)
-    folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repository, repo_type="model") / "blobs"
+    folder = _blobs(repository)
     folder.mkdir(parents=True, exist_ok=True)
     blob = folder / metadata.etag
     part = folder / f"{metadata.etag}.part"
@@ -213,13 +260,13 @@ def _verify(part: Path, etag: str) -> None:
 
 
 def _check_room(repository: str, needed: int) -> None:
-    place = Path(constants.HF_HUB_CACHE)
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
+    folder = place()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
     if free < needed:
         raise DiskFull(
-            f"{repository} needs {needed / 1e9:.1f} GB and {place} has {free / 1e9:.1f} GB free: free some space"
+            f"{repository} needs {needed / 1e9:.1f} GB and {folder} has {free / 1e9:.1f} GB free: free some space"
         )
 
 
@@ -232,6 +279,9 @@ class _Part(io.FileIO):
         self._tell_length = tell
 
     def write(self, data: object) -> int:
-        written = super().write(data)  # type: ignore[arg-type]  # any buffer, as the base class takes
+        rest = memoryview(data)  # type: ignore[arg-type]  # any buffer, as the base class takes
+        length = len(rest)
+        while rest:  # a disk that fills up takes a part first
+            rest = rest[super().write(rest) :]
         self._tell_length(self.tell())
-        return written
+        return length

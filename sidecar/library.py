@@ -10,8 +10,10 @@ from subprocess import DEVNULL, PIPE
 import trio
 
 from sidecar.config import Config
-from sidecar.download import ALIASES, EX_UNAVAILABLE, ModelFiles, ModelUnavailable
+from sidecar.download import EX_UNAVAILABLE, ModelFiles, ModelUnavailable
 from sidecar.fit import GB, Limits, limits
+from sidecar.models import ALIASES
+from sidecar.speeds import Speeds
 
 LIST_S = 10.0
 """How long a list of what is on disk is good for."""
@@ -53,6 +55,7 @@ class Library:
         self._locks: dict[str, trio.Lock] = {}
         self._listing = trio.Lock()
         self._listed: tuple[float, dict[str, str]] = (-LIST_S, {})
+        self.speeds = Speeds(config.data / "speeds.json")
         self.fetches: dict[str, Fetch] = {}
         """The resolutions under way, by name, for whoever shows progress."""
 

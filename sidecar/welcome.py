@@ -32,7 +32,8 @@ async def welcome(
     try:
         model = await _get(connection, library, name)
         engine.check_room(model)
-        loading = LeaseEvent("loading", name, model.limits.context_window, model.limits.output_limit)
+        window, longest = model.limits.context_window, model.limits.output_limit
+        loading = LeaseEvent("loading", name, window, longest, speed=library.speeds.best(name))
         await say(loading)
         async with engine.use(model) as process:
             prepared()

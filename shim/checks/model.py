@@ -11,7 +11,8 @@ import shim
 from shim.checks.case import Case
 from shim.checks.finding import Finding, failure, ok
 from sidecar import fit, hub
-from sidecar.download import ALIASES, DEMO, ModelFiles, ModelUnavailable, inspect
+from sidecar.download import DEMO, ModelFiles, ModelUnavailable, inspect
+from sidecar.models import ALIASES
 
 HASH_S = 300.0
 """For all bytes of a model: 40 GB from a fast disk."""
@@ -79,8 +80,8 @@ def complete(model: Known) -> Finding:
     if not model.repository:
         return ok(f"{model.path}, {model.weights / 1e9:.2g} GB; there are no hashes to compare with")
     if damaged := hub.damaged(model.path):
-        names, blobs = ", ".join(file.name for file in damaged), " ".join(str(file.resolve()) for file in damaged)
-        return failure(f"{model.name}: {names} is not what the hub has", f"rm {blobs}; the next use downloads it again")
+        names = ", ".join(file.name for file in damaged)
+        return failure(f"{model.name}: {names} is not what the hub has", f"claude-local models pull {model.name}")
     return ok(f"{model.name}, {model.weights / 1e9:.2g} GB, every file as the hub has it")
 
 
@@ -90,10 +91,7 @@ def _broken(model: Known) -> Finding:
         return failure(model.complaint, f"use one of {names}, or OWNER/NAME on the hub")
     if not model.repository:
         return failure(model.complaint, "point CLAUDE_LOCAL_MODEL at a folder with config.json and *.safetensors")
-    blobs = [file.resolve() for file in model.path.glob("*.safetensors") if str(file) in model.complaint]
-    again = f"rm {' '.join(map(str, blobs))}; the next use downloads it again"
-    fix = again if blobs else "use it: the download goes on where it stopped"
-    return failure(f"{model.name} is not whole: {model.complaint}", fix)
+    return failure(f"{model.name} is not whole: {model.complaint}", f"claude-local models pull {model.name}")
 
 
 def answer(case: Case, model: Known) -> Finding:

@@ -19,7 +19,10 @@ class Hub:
     repository: str
     files: Path
     url: str = ""
-    gated: bool = False
+    refusal: tuple[int, dict[str, str]] | None = None
+    """A status and headers that every question about the repository is answered with."""
+    corrupt: bool = False
+    """The last byte of the weights is changed on the way."""
     stall_after: int | None = None
     """Bytes of the weights after which the answer stops, until `resume` is set."""
     resume: threading.Event = field(default_factory=threading.Event)
@@ -46,8 +49,9 @@ def serving(hub: Hub) -> Iterator[Hub]:
             hub.requests.append(path)
             if hub.repository not in path:
                 self._json(404, {"error": "Repository not found"}, {"X-Error-Code": "RepoNotFound"})
-            elif hub.gated:
-                self._json(403, {"error": "gated"}, {"X-Error-Code": "GatedRepo"})
+            elif hub.refusal:
+                status, headers = hub.refusal
+                self._json(status, {"error": "refused"}, headers)
             elif "/resolve/" in path:
                 self._file(hub.files / path.rpartition("/")[2])
             elif "/tree/" in path:
@@ -91,6 +95,8 @@ def serving(hub: Hub) -> Iterator[Hub]:
                 hub.resume.wait(60)
                 self.close_connection = True
                 return
+            if hub.corrupt and file.name.endswith(".safetensors"):
+                data = data[:-1] + bytes([data[-1] ^ 1])
             self.wfile.write(data[start:])
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

@@ -392,10 +392,8 @@ def test_a_damaged_model_is_found_and_the_fix_brings_it_back(
     status, found = owner.examine("model")
     assert status == 1
     assert words in found["model"]["text"]
-    remove, _, promise = found["model"]["fix"].partition("; ")
-    assert promise == "the next use downloads it again"
-    subprocess.run(["sh", "-c", remove], env=owner.environment, check=True)
-    download(owner.folder / "hf", hub)
+    assert found["model"]["fix"] == f"claude-local models pull {REPOSITORY}"
+    assert owner.call("models", "pull", REPOSITORY).returncode == 0
     assert owner.examine("model")[0] == 0
 
 
@@ -408,11 +406,11 @@ def test_a_hub_out_of_reach_does_not_matter_once_the_model_is_here(owner: Patien
 
 def test_a_licence_that_is_not_accepted_is_said_with_its_place(owner: Patient, hub: Hub) -> None:
     shutil.rmtree(owner.folder / "hf")
-    hub.gated = True
+    hub.refusal = (403, {"X-Error-Code": "GatedRepo"})
     try:
         status, found = owner.examine("hub")
     finally:
-        hub.gated = False
+        hub.refusal = None
     assert status == 1
     assert "accept its licence" in found["hub"]["text"]
     assert f"{hub.url}/{REPOSITORY}" in found["hub"]["fix"]

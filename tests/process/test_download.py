@@ -1,11 +1,12 @@
 """Models come from the hub whole, or with one sentence that says what to do; an interruption costs only itself."""
 
+import contextlib
 import hashlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,10 @@ def hub(large: Path) -> Iterator[Hub]:
         yield hub
 
 
-def start(home: Path, url: str, name: str = REPOSITORY) -> subprocess.Popen[str]:
+def start(home: Path, url: str, name: str = REPOSITORY, before: Sequence[str] = ()) -> subprocess.Popen[str]:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     environment |= {"HOME": str(home), "HF_ENDPOINT": url, "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1"}
-    command = [sys.executable, "-I", "-m", "sidecar.download", name]
+    command = [*before, sys.executable, "-I", "-m", "sidecar.download", name]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
 
@@ -80,6 +81,48 @@ def test_a_file_that_arrives_damaged_is_not_used(hub: Hub, tmp_path: Path) -> No
     assert "path" in lines(start(tmp_path, hub.url))[-1]
 
 
+def test_a_file_that_is_changed_on_the_way_is_fetched_anew(hub: Hub, tmp_path: Path) -> None:
+    hub.corrupt = True
+    [*_, said] = lines(start(tmp_path, hub.url))
+    assert said["exit_code"] == 69 and "arrived damaged" in said["error"] and "try again" in said["error"]
+    assert not list(tmp_path.rglob("*.part"))
+    hub.corrupt = False
+    *_, model = lines(start(tmp_path, hub.url))
+    assert (Path(model["path"]) / "model.safetensors").read_bytes() == (hub.files / "model.safetensors").read_bytes()
+
+
+def test_a_disk_that_fills_up_keeps_what_came(hub: Hub, tmp_path: Path) -> None:
+    """A file system of its own, which somebody else fills while the download goes on."""
+    namespace = ["unshare", "-m" if os.geteuid() == 0 else "-rm"]
+    if subprocess.run([*namespace, "true"], capture_output=True).returncode:
+        pytest.skip("this kernel gives nobody a mount of his own")
+    size = sum(file.stat().st_size for file in hub.files.iterdir())
+    weights = (hub.files / "model.safetensors").stat().st_size
+    hub.stall_after = weights // 2
+    script = f'mount -t tmpfs -o size={size + (1 << 20)} none "$HOME"; exec "$@"'
+    first = start(tmp_path, hub.url, before=[*namespace, "sh", "-c", script, "sh"])
+    assert hub.stalled.wait(60)
+    home = Path(f"/proc/{first.pid}/root{tmp_path}")
+    fill = home / "fill"
+    with fill.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+    hub.stall_after = None
+    hub.resume.set()
+    *_, said = lines(first)
+    assert said["exit_code"] == 74 and "goes on from here" in said["error"], said
+
+
+def test_only_the_rest_of_a_download_needs_room(hub: Hub, tmp_path: Path) -> None:
+    weights = (hub.files / "model.safetensors").read_bytes()
+    blobs = tmp_path / ".cache/huggingface/hub/models--someone--tiny-model/blobs"
+    blobs.mkdir(parents=True)
+    (blobs / f"{hashlib.sha256(weights).hexdigest()}.part").write_bytes(weights[:-10])
+    rest = sum(file.stat().st_size for file in hub.files.iterdir()) - len(weights) + 10
+    said = with_room(hub, tmp_path, rest)
+    assert "path" in said, said
+
+
 def test_a_hub_out_of_reach_is_said_with_a_way_out(tmp_path: Path) -> None:
     [said] = lines(start(tmp_path, "http://127.0.0.1:1"))
     assert said["exit_code"] == 69
@@ -91,10 +134,34 @@ def test_a_model_that_the_hub_does_not_have_is_said(hub: Hub, tmp_path: Path) ->
     assert said["exit_code"] == 69 and "has no someone/else" in said["error"]
 
 
-def test_a_gated_model_says_where_to_accept_its_licence(hub: Hub, tmp_path: Path) -> None:
-    hub.gated = True
+@pytest.mark.parametrize(
+    ("status", "headers", "says"),
+    [
+        (401, {"X-Error-Code": "GatedRepo"}, ["accept its licence", "/someone/tiny-model", "HF_TOKEN"]),
+        (403, {"X-Error-Code": "GatedRepo"}, ["accept its licence", "/someone/tiny-model", "HF_TOKEN"]),
+        (401, {}, ["does not let you read someone/tiny-model", "check the name", "HF_TOKEN"]),
+        (403, {"X-Error-Message": "Forbidden"}, ["does not let you read", "HF_TOKEN"]),
+        (404, {"X-Error-Code": "RepoNotFound"}, ["has no someone/tiny-model", "check the name"]),
+        (429, {}, ["wait a few minutes", "HF_TOKEN"]),
+        (500, {}, ["answered 500", "try again later"]),
+    ],
+)
+def test_a_hub_that_refuses_is_said_with_what_to_do(
+    hub: Hub, tmp_path: Path, status: int, headers: dict[str, str], says: list[str]
+) -> None:
+    hub.refusal = (status, headers)
     [said] = lines(start(tmp_path, hub.url))
-    assert said["exit_code"] == 69 and "accept its licence" in said["error"]
+    assert said["exit_code"] == 69
+    assert all(part in said["error"] for part in says) and "\n" not in said["error"]
+
+
+def test_a_token_that_is_not_accepted_is_named(hub: Hub, tmp_path: Path) -> None:
+    hub.refusal = (401, {"X-Error-Message": "Invalid credentials in Authorization header"})
+    token = tmp_path / ".cache" / "huggingface" / "token"
+    token.parent.mkdir(parents=True)
+    token.write_text("hf_wrong")
+    [said] = lines(start(tmp_path, hub.url))
+    assert said["exit_code"] == 69 and "does not accept the token in HF_TOKEN: correct it" in said["error"]
 
 
 def test_an_unknown_alias_lists_the_known_ones(tmp_path: Path) -> None:
@@ -103,14 +170,19 @@ def test_an_unknown_alias_lists_the_known_ones(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_said_before_anything_is_loaded(hub: Hub, tmp_path: Path) -> None:
-    """The check asks the file system; here it gets an answer that no disk has."""
+    said = with_room(hub, tmp_path, 1000)
+    assert said["exit_code"] == 74 and "free some space" in said["error"]
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def with_room(hub: Hub, home: Path, free: int) -> Any:
+    """What is said last where the file system, asked how much is free, answers so; no disk is of that size."""
     script = (
         "import shutil, sys, collections; usage = collections.namedtuple('usage', 'free')\n"
-        "shutil.disk_usage = lambda _: usage(1000)\n"
+        f"shutil.disk_usage = lambda _: usage({free})\n"
         "from sidecar.download import main; sys.exit(main())"
     )
-    environment = {**os.environ, "HOME": str(tmp_path), "HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1"}
+    environment = {**os.environ, "HOME": str(home), "HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1"}
     command = [sys.executable, "-I", "-c", script, REPOSITORY]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 74 and "free some space" in json.loads(done.stdout)["error"]
-    assert not list(tmp_path.rglob("*.safetensors"))
+    return json.loads(done.stdout.splitlines()[-1])

@@ -143,11 +143,12 @@ def test_a_model_is_loaded_only_if_it_leaves_the_caution_line_free() -> None:
     text = refusal(4.28, 6)
     assert text is not None
     assert "big takes 4.5 GB, but only 6.0 GB of memory are free, of which 2.0 GB stay free" in text
-    assert "close something" in text and "CLAUDE_LOCAL_MODEL=qwen3-4b fits" in text
+    assert "close something" in text and "CLAUDE_LOCAL_MODEL=qwen3.5-4b fits" in text
 
 
 @pytest.mark.parametrize(
-    ("available", "named"), [(4.4, "phi-3-mini"), (4.1, "llama-3.2-3b"), (3, "demo"), (0.1, "demo")]
+    ("available", "named"),
+    [(4.4, "phi-3-mini"), (4.1, "llama-3.2-3b"), (3, "llama-3.2-1b"), (2.8, "demo"), (0.1, "demo")],
 )
 def test_the_largest_model_that_fits_is_named(available: float, named: str) -> None:
     assert f"CLAUDE_LOCAL_MODEL={named} " in str(refusal(14, available))

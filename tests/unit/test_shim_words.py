@@ -160,9 +160,9 @@ def test_settings_may_be_the_json_itself() -> None:
 
 def test_the_settings_file_is_private_and_swept_only_when_nobody_holds_it(tmp_path: Path) -> None:
     settings = claude.Settings(["--settings", '{"x": 1}', "-p", "hi"], tmp_path)
-    arguments = settings.arguments({"ANTHROPIC_MODEL": "m"})
+    arguments = settings.arguments({"ANTHROPIC_MODEL": "m"}, ["--bare"])
     assert arguments[0] == "--settings"
-    assert arguments[2:] == ["-p", "hi"]
+    assert arguments[2:] == ["--bare", "-p", "hi"]
     file = Path(arguments[1])
     assert file.stat().st_mode & 0o777 == 0o600
     assert json.loads(file.read_text())["env"]["ANTHROPIC_MODEL"] == "m"

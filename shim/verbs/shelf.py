@@ -1,0 +1,155 @@
+"""The models that can be had: what is known of each, what lies on disk, and what of it fits into this machine's memory.
+
+Looks and reckons; it draws nothing and changes nothing.
+"""
+
+import contextlib
+import json
+import os
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from shim.verbs.asking import ask
+from sidecar import control, download, fit, hub
+from sidecar.config import Config
+from sidecar.download import ModelFiles, ModelUnavailable
+from sidecar.fit import GB, Limits
+from sidecar.models import MODELS, Model
+from sidecar.probe import Probe
+
+LONG = 16_384
+"""Tokens of a conversation of an agent that has been at work for a while."""
+
+SLOW = 5.0
+"""Billions of parameters for each token that a CPU can bear: 5 in 4 bits are 2.8 GB to read from memory for each, at
+the 30 GB/s of an ordinary one ten tokens a second."""
+
+GENERATES = ("ForCausalLM", "ForConditionalGeneration")
+"""How the architectures of language models are named; the hub's cache holds other kinds as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One model. Sizes in bytes."""
+
+    name: str
+    hub: str
+    """Empty for what is on this disk alone."""
+    files: ModelFiles
+    about: Model | None = None
+    """What models.toml says of it."""
+    stored: int = 0
+    state: str = "absent"
+    """absent | partial | whole: what lies on disk."""
+    limits: Limits | None = None
+    """None = it does not fit."""
+    lacking: int = 0
+    """How much less memory is free than it needs."""
+
+    @property
+    def long(self) -> int:
+        """What it takes in a conversation of LONG tokens, in 16 bits."""
+        return fit.taken(self.files, LONG, 16)
+
+    @property
+    def ample(self) -> bool:
+        """Whether an agent has room to work with it."""
+        return self.limits is not None and self.limits.context_window >= fit.AMPLE_WINDOW
+
+
+def items(free: int, settings: Config) -> list[Item]:
+    """Those with a short name, the best first, then the built-in one, then what else is on disk, then the default if
+    it is none of these. `free`: bytes that a model could have."""
+    known = {each.repository: each for each in hub.stored()}
+    found = [_curated(about, known.pop(about.hub, None)) for about in MODELS.values()]
+    found.append(_at("demo", download.DEMO))
+    found += [item for each in known.values() if (item := _other(each))]
+    path = download.local_path(settings.model)
+    if path and settings.model != "demo":
+        with contextlib.suppress(ModelUnavailable):  # who uses it is told what is wrong with it
+            found.append(_at(settings.model, path))
+    return [fitted(item, free, settings) for item in found]
+
+
+def fitted(item: Item, free: int, settings: Config) -> Item:
+    """The item with what the sidecar would make of it. Pure."""
+    caution = settings.memory_caution_gb * GB
+    lacking = int(item.files.weights_bytes + fit.ENGINE_BYTES + caution - free)
+    if lacking > 0:
+        return replace(item, lacking=lacking)
+    bits = None if settings.kv_bits == "auto" else int(settings.kv_bits)
+    return replace(item, limits=fit.limits(item.files, free, caution, settings.context, settings.cache_gb, bits))
+
+
+def choice(found: list[Item], accelerated: bool) -> str:
+    """The name that we would use here: the best of those with a short name that leaves room for an agent and, on a CPU
+    alone, is fast enough; where none does, the best that fits; else the built-in one. Pure."""
+    curated = [item for item in found if item.about and item.limits]
+    bearable = [item for item in curated if accelerated or _active(item) <= SLOW]
+    fits = [item for item in bearable if item.ample] or bearable or curated
+    return fits[0].name if fits else "demo"
+
+
+def accelerated() -> bool:
+    """Whether a GPU can be expected to do the work."""
+    return sys.platform == "darwin" or os.path.exists("/proc/driver/nvidia/version")
+
+
+def free_memory(settings: Config) -> int:
+    """Bytes that a model could have here: what is free, and what the present one holds, which leaves before."""
+    status = ask("GET", control.STATUS_PATH)
+    if status is None:
+        return Probe(settings.memory_limit_gb * GB)().available
+    memory = status["memory"]
+    return int((float(memory["available_gb"]) + float(memory["engine_gb"])) * GB)
+
+
+def snapshot(repository: str) -> Path | None:
+    """Where the hub's cache holds a whole model; None when it does not. Raises hub.HubError."""
+    path = hub.cached(repository)
+    return path if path and _inspected(path) else None
+
+
+def _active(item: Item) -> float:
+    return (item.about.active or item.about.parameters) if item.about else 0.0
+
+
+def _curated(about: Model, stored: hub.Stored | None) -> Item:
+    files = download.described(Path(), about.text, about.bytes, about.context_window)
+    item = Item(about.alias, about.hub, files, about)
+    return _with_disk(item, stored) if stored else item
+
+
+def _with_disk(item: Item, stored: hub.Stored) -> Item:
+    path = hub.cached(stored.repository)
+    files = _inspected(path) if path else None
+    state = "whole" if files else "partial"
+    return replace(item, stored=stored.bytes, state=state, files=files or item.files)
+
+
+def _other(stored: hub.Stored) -> Item | None:
+    path = hub.cached(stored.repository)
+    if not path or not _generates(path) or not (files := _inspected(path)):
+        return None
+    return Item(stored.repository, stored.repository, files, None, stored.bytes, "whole")
+
+
+def _at(name: str, path: Path) -> Item:
+    files = download.inspect(path)
+    return Item(name, "", files, None, files.weights_bytes, "whole")
+
+
+def _inspected(path: Path) -> ModelFiles | None:
+    try:
+        return download.inspect(path)
+    except ModelUnavailable:
+        return None
+
+
+def _generates(path: Path) -> bool:
+    try:
+        kinds = json.loads((path / "config.json").read_text("utf-8")).get("architectures")
+    except (OSError, ValueError, AttributeError):
+        return False
+    return not kinds or any(str(kind).endswith(GENERATES) for kind in kinds)
