@@ -20,8 +20,8 @@ from sidecar.download import ModelUnavailable
 from sidecar.models import ALIASES
 
 EXAMPLES = (
-    ("claude-local models", "all of them, and which we would choose for this machine"),
-    ("claude-local models pull qwen3-4b", "fetch it now; goes on where it was interrupted, and checks what is there"),
+    ("claude-local models", "all of them, and our choice for this machine"),
+    ("claude-local models pull qwen3-4b", "fetch it, or go on; check what is there"),
     ("claude-local models use qwen3-4b", "make it the default"),
     ("claude-local models use ./my-model", "a folder of yours"),
     ("claude-local models rm owner/name", "delete it from this disk"),
@@ -130,10 +130,10 @@ def show(as_json: bool) -> None:
         return
     screen = console()
     screen.print(drawn(found, settings.model, chosen, screen.width >= WIDE))
-    marks = [f"* the default   > what we would choose for this machine, with {size(free)} of memory free"]
+    marks = [f"* the default   > our choice for this machine ({size(free)} of memory free)"]
     if chosen != settings.model:
         marks.append(f"To use it: claude-local models use {chosen}")
-    marks.append("16k: memory with a conversation of 16,384 tokens. here: the window that this machine leaves it.")
+    marks.append("16k: memory with 16,384 tokens in use   here: the window that it would have")
     screen.print("", *marks, sep="\n", soft_wrap=True)
 
 

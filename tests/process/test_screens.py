@@ -46,6 +46,13 @@ WORDS = [
     Word("doctor --help"),
     Word("doctor run-directory stale sidecar port"),
     Word("doctor modle"),
+    Word("models"),
+    Word("models --help"),
+    Word("models pull"),
+    Word("models use phi-3-mni"),
+    Word("config"),
+    Word("config --help"),
+    Word("config set grace soon"),
     Word("stop"),
     Word("cache"),
     Word("run --max-tokens 3 Hello in 5 words", "used"),
@@ -69,6 +76,7 @@ MARKS = [
     (r"\b\d[\d.,]*( of \d[\d.,]*)? (GB|MB)\b( of \d[\d.,]* GB)?", "N GB"),
     (r"\b\d[\d.]* (s|ms|min|h|d)( \d+ (s|min|h))?\b", "T"),
     (r"\b\d[\d.,]* (tokens|tokens/s|%)(?= |,|$)", r"N \1"),
+    (r"\b\d+k(, \d-bit)?(?= |$)", "Nk"),
     (r"[━─]{5,}", "BAR"),
     (r"BAR  (safe|caution|critical),", "BAR  LEVEL,"),
 ]
@@ -108,8 +116,8 @@ def screen_of(home: Home, words: str, columns: int, **environment: str) -> tuple
 
 @pytest.fixture(scope="module")
 def quiet() -> Iterator[Home]:
-    """A user for whom nothing runs."""
-    with machine(grace=2) as place:
+    """A user for whom nothing runs, with as much memory as small machines have, so that the same models fit."""
+    with machine(grace=2, CLAUDE_LOCAL_MEMORY_LIMIT_GB="8") as place:
         yield Home("home", place)
 
 
