@@ -134,7 +134,7 @@ def terminals(table: dict[str, Any], home: str) -> Table:
         if str(command) == GLOBAL:
             command.append(" (all terminals)", style="dim")
         elif not lease.get("strong", True):
-            command.append(" (ended, its children hold on)", style="dim")
+            command.append(" (in background)", style="dim")  # it has ended, what it started has not
         place = Text(shortened(str(lease.get("folder") or "?"), home))
         numbers = (str(lease.get("port") or "-"), str(lease.get("pid", "?")))
         shown.add_row(command, place, *numbers, span(lease.get("since_s")))
@@ -155,7 +155,7 @@ def under_way(table: dict[str, Any]) -> Table:
     queue = found.get("queue") or []
     for each in queue[:SHOWN]:
         waits = f"waits {span(each.get('waited_s'))}, begins in about {span(each.get('expected_s'))}"
-        count = f"of {each.get('prompt_tokens', 0):,}"
+        count = f"{each.get('prompt_tokens', 0):,} to read"
         shown.add_row(names.get(each.get("pid"), "-"), str(each.get("priority")), Text(waits, style="dim"), count, "")
     if len(queue) > SHOWN:
         shown.add_row(Text(f"and {len(queue) - SHOWN} more", style="dim"))

@@ -2,10 +2,11 @@
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from shim.failure import USAGE, Failure, say
+from shim.verbs import screen
 from shim.verbs.parsing import Parser
 from shim.verbs.session import Session
 
@@ -33,7 +34,8 @@ def run(arguments: list[str]) -> int:
         body = {"max_tokens": most, "messages": [{"role": "user", "content": prompt}]}
         if options.system:
             body["system"] = options.system
-        reason = _write(session.stream(body))
+        with screen.console(stderr=True).status(f"waiting for {session.model}") as waiting:
+            reason = _write(session.stream(body), waiting.stop)
     if reason == "max_tokens":
         say(f"the answer was cut off after {most} tokens (--max-tokens)")
     elif reason == "model_context_window_exceeded":
@@ -49,8 +51,8 @@ def _prompt(words: str) -> str:
     return prompt
 
 
-def _write(events: Iterable[dict[str, Any]]) -> str:
-    """The text, as it comes, and a line's end; returns why it ended."""
+def _write(events: Iterable[dict[str, Any]], begins: Callable[[], None]) -> str:
+    """The text, as it comes, and a line's end; returns why it ended. `begins` is called before anything is written."""
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a text file, whatever else it may be
     last = reason = ""
     try:
@@ -58,6 +60,8 @@ def _write(events: Iterable[dict[str, Any]]) -> str:
             delta = event.get("delta") or {}
             reason = delta.get("stop_reason") or reason
             if text := delta.get("text"):
+                if not last:
+                    begins()
                 sys.stdout.write(text)
                 sys.stdout.flush()
                 last = text

@@ -96,9 +96,9 @@ def test_without_a_stream_the_speed_is_the_last_answers() -> None:
     assert "the last answer began after 0.42 s and was written at 40 tokens/s" in shown({"recent": [last]})
 
 
-def test_a_terminal_whose_command_has_ended_is_said_to_hold_on() -> None:
+def test_what_a_command_has_left_running_is_said_to_be_in_the_background() -> None:
     lease = {"pid": 13, "command": "tmux", "folder": "/home/me/a", "port": 41000, "since_s": 9, "strong": False}
-    assert "tmux (ended, its children hold on)  ~/a     41000  13   9 s" in shown({"leases": [lease]})
+    assert "tmux (in background)  ~/a     41000  13   9 s" in shown({"leases": [lease]})
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])
