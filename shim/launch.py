@@ -88,10 +88,10 @@ def launch(arguments: list[str]) -> None:
 def model_name(model: str) -> str:
     """A relative path made absolute, since the sidecar lives in another folder; a name stays a name.
 
-    `org/name` is a hub id unless there is such a model right here.
+    `name` and `org/name` mean an alias and a hub id, unless there is such a model right here.
     """
     is_path = model.startswith(("./", "../", "~")) or model in (".", "..")
-    if is_path or ("/" in model and os.path.isfile(os.path.join(model, "config.json"))):
+    if is_path or os.path.isfile(os.path.join(model, "config.json")):
         return os.path.abspath(os.path.expanduser(model))
     return model
 

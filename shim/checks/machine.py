@@ -12,6 +12,7 @@ from typing import Any
 
 from shim.checks.case import Case
 from shim.checks.finding import Finding, failure, ok, warning
+from shim.progress import size
 from sidecar import __version__, fit, native
 from sidecar.download import ModelFiles
 from sidecar.guard import Sample
@@ -119,7 +120,7 @@ def judge_memory(
     """`sample`: what claude-local itself holds is free in it; `others`: (program, bytes) of those who hold most."""
     settings, caution = case.settings, case.settings.memory_caution_gb * fit.GB
     limit = settings.memory_limit_gb
-    held = ", ".join(f"{program} {size / fit.GB:.1f} GB" for program, size in others)
+    held = ", ".join(f"{program} {size(count)}" for program, count in others)
     advice = f"raise CLAUDE_LOCAL_MEMORY_LIMIT_GB ({limit:g})" if limit else f"close something (most have {held})"
     reason = fit.load_refusal(name, weights, sample.available, caution, advice)
     if reason:
@@ -127,10 +128,10 @@ def judge_memory(
         return failure(text, advice + rest)
     here = f"{sample.available / fit.GB:.1f} of {sample.total / fit.GB:.1f} GB are free"
     if not files:
-        return ok(f"{here}; {name} takes {weights / fit.GB:.1f} GB and fits" if weights else here)
+        return ok(f"{here}; {name} takes {size(weights)} and fits" if weights else here)
     bits = None if settings.kv_bits == "auto" else int(settings.kv_bits)
     found = fit.limits(files, sample.available, caution, settings.context, settings.cache_gb, bits)
-    here += f"; {name} takes {weights / fit.GB:.2g} GB and has room for {found.context_window:,} tokens"
+    here += f"; {name} takes {size(weights)} and has room for {found.context_window:,} tokens"
     wanted = min(files.context_window, settings.context or sys.maxsize, fit.AMPLE_WINDOW // 2)
     if found.context_window < wanted:
         fix = f"{advice}, or use a model whose tokens take less: CLAUDE_LOCAL_MODEL=qwen3-4b"

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import shim
 from shim.checks.case import Case
 from shim.checks.finding import Finding, failure, ok
+from shim.progress import size
 from sidecar import fit, hub
 from sidecar.download import DEMO, ModelFiles, ModelUnavailable, inspect
 from sidecar.models import ALIASES
@@ -75,14 +76,14 @@ def complete(model: Known) -> Finding:
     if model.complaint:
         return _broken(model)
     if model.files is None or model.path is None:
-        size = f" ({model.weights / 1e9:.1f} GB)" if model.weights else ""
-        return ok(f"{model.name} is not on this disk yet: the first use downloads it{size}")
+        much = f" ({size(model.weights)})" if model.weights else ""
+        return ok(f"{model.name} is not on this disk yet: the first use downloads it{much}")
     if not model.repository:
-        return ok(f"{model.path}, {model.weights / 1e9:.2g} GB; there are no hashes to compare with")
+        return ok(f"{model.path}, {size(model.weights)}; there are no hashes to compare with")
     if damaged := hub.damaged(model.path):
         names = ", ".join(file.name for file in damaged)
         return failure(f"{model.name}: {names} is not what the hub has", f"claude-local models pull {model.name}")
-    return ok(f"{model.name}, {model.weights / 1e9:.2g} GB, every file as the hub has it")
+    return ok(f"{model.name}, {size(model.weights)}, every file as the hub has it")
 
 
 def _broken(model: Known) -> Finding:
@@ -112,18 +113,19 @@ def answer(case: Case, model: Known) -> Finding:
         )
     except subprocess.TimeoutExpired:
         return failure(f"{name} gave no token within {ANSWER_S:.0f} s", "claude-local stop --now, and try again")
-    return judge_answer(name, model.name, done.returncode, done.stdout, done.stderr, case.settings.logs)
+    remark = "" if loaded else ", loading included"
+    if name != model.name:
+        remark += f" (asked in place of {model.name}, so that nothing is downloaded or replaced)"
+    return judge_answer(name, remark, done.returncode, done.stdout, done.stderr, case.settings.logs)
 
 
-def judge_answer(name: str, wanted: str, status: int, said: str, complaints: str, logs: Path) -> Finding:
-    """`name`: the model that was asked; `wanted`: the one that commands started here would use."""
+def judge_answer(name: str, remark: str, status: int, said: str, complaints: str, logs: Path) -> Finding:
+    """`remark`: what is to be said of the time that it took."""
     if status:
         why = (complaints.strip().splitlines() or [f"ended with status {status}"])[-1].removeprefix("claude-local: ")
         return failure(f"{name} does not answer: {why}", f"look at the end of {logs / 'sidecar.log'}")
     about = json.loads(said)
-    here = f"{name} answered in {about['seconds']:.1f} s, loading included"
+    here = f"{name} answered in {about['seconds']:.1f} s{remark}"
     if about["tokens"] != 1:
         return failure(f"{here}, with {about['tokens']} tokens where one was asked for", "report this line")
-    if name != wanted:
-        return ok(f"{here} (asked in place of {wanted}, so that nothing is downloaded or replaced)")
     return ok(here)

@@ -132,7 +132,7 @@ PHI = ModelFiles("/m", 2_149_000_000, 131_072, 393_216, 2, 32)
         (24 * GB, "ok", "room for", ""),
         (8 * GB, "ok", "room for", ""),
         (5 * GB, "warning", "too few for an agent", "CLAUDE_LOCAL_MODEL="),
-        (3 * GB, "failure", "only 3.0 GB of memory are free", "close something (most have browser 3.0 GB)"),
+        (3 * GB, "failure", "only 3.0 GB of memory are free", "close something (most have browser 3.00 GB)"),
     ],
 )
 def test_memory(free: int, level: str, text: str, fix: str) -> None:
@@ -235,7 +235,7 @@ def test_kernel_panics_are_counted_and_the_gpus_named(tmp_path: Path) -> None:
 
 def test_an_answer_is_one_token() -> None:
     def judged(status: int, said: str, complaints: str = "") -> Finding:
-        return model.judge_answer("demo", "demo", status, said, complaints, Path("/logs"))
+        return model.judge_answer("demo", "", status, said, complaints, Path("/logs"))
 
     assert judged(0, '{"tokens": 1, "seconds": 0.5}').level == "ok"
     assert judged(0, '{"tokens": 0, "seconds": 0.5}').level == "failure"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shim import claude, command, install, progress, spawn, variables, verbs, words
+from shim import claude, command, install, launch, progress, spawn, variables, verbs, words
 from shim.failure import USAGE, Failure
 
 
@@ -194,6 +194,19 @@ def test_the_sidecar_gets_no_secrets_and_no_relative_places() -> None:
         "CLAUDE_LOCAL_LOG_DIR": "/here/logs",
         "CLAUDE_LOCAL_DATA_DIR": "/data",
     }
+
+
+def test_a_model_is_a_path_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("mine", "org/name"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "config.json").touch()
+    (tmp_path / "phi-3-mini").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert launch.model_name("mine") == str(tmp_path / "mine")
+    assert launch.model_name("org/name") == str(tmp_path / "org/name")
+    assert launch.model_name("./absent") == str(tmp_path / "absent")
+    for name in ("phi-3-mini", "org/other", "demo"):
+        assert launch.model_name(name) == name
 
 
 def test_progress_is_a_bar_or_a_tenth() -> None:
