@@ -11,9 +11,8 @@ import shim
 from shim.checks.case import Case
 from shim.checks.finding import Finding, failure, ok
 from shim.progress import size
-from sidecar import fit, hub
-from sidecar.download import DEMO, ModelFiles, ModelUnavailable, inspect
-from sidecar.models import ALIASES
+from sidecar import download, fit, hub
+from sidecar.download import ModelFiles, ModelUnavailable, inspect, local_path
 
 HASH_S = 300.0
 """For all bytes of a model: 40 GB from a fast disk."""
@@ -60,12 +59,11 @@ class Known(NamedTuple):
 
 def known(name: str) -> Known:
     """Looks at the disk alone."""
-    repository = "" if name == DEMO_NAME or name.startswith(("/", "~")) else ALIASES.get(name, name)
-    if repository and "/" not in repository:
-        return Known(name, "", None, None, f"no model is called {name!r}")
-    path = None
+    repository, path = "", local_path(name)
     try:
-        path = hub.cached(repository) if repository else DEMO if name == DEMO_NAME else Path(name).expanduser()
+        if path is None:
+            repository = download.repository(name)
+            path = hub.cached(repository)
         return Known(name, repository, path, inspect(path) if path else None)
     except (ModelUnavailable, hub.HubError) as error:
         return Known(name, repository, path, None, str(error))
@@ -88,8 +86,8 @@ def complete(model: Known) -> Finding:
 
 def _broken(model: Known) -> Finding:
     if model.path is None:
-        names = ", ".join([DEMO_NAME, *ALIASES])
-        return failure(model.complaint, f"use one of {names}, or OWNER/NAME on the hub")
+        text, _, fix = model.complaint.partition(": ")
+        return failure(text, fix)
     if not model.repository:
         return failure(model.complaint, "point CLAUDE_LOCAL_MODEL at a folder with config.json and *.safetensors")
     return failure(f"{model.name} is not whole: {model.complaint}", f"claude-local models pull {model.name}")

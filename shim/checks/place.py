@@ -9,7 +9,6 @@ import tempfile
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +20,6 @@ from shim.checks.finding import Finding, failure, ok, told, warning
 from shim.failure import Failure
 from shim.verbs.asking import ask
 from sidecar import __version__, config, control, hub
-from sidecar.config import Config
 from sidecar.control import RunDirectory, RunDirectoryError
 
 SPARE_GB = 2.0
@@ -38,14 +36,13 @@ def configuration(case: Case) -> Finding:
     """config.toml and the variables."""
     if case.broken:
         return told(case.broken)
-    known = [f"CLAUDE_LOCAL_{name.upper()}" for name in Config._fields]
-    odd = [name for name in case.environment if name.startswith("CLAUDE_LOCAL_") and not name.startswith(OURS)]
-    for name in sorted({*odd} - {*known}):
-        close = get_close_matches(name, known, 1)
-        return warning(f"{name} is no setting", f"did you mean {close[0]}?" if close else f"unset {name}")
+    for name, near in config.unknown_variables(case.environment):
+        if not name.startswith(OURS):
+            return warning(f"{name} is no setting", f"unset it; did you mean {near}?" if near else f"unset {name}")
+    named = [name for name in case.environment if name.startswith(config.PREFIX) and not name.startswith(OURS)]
     file = config.config_file(case.environment)
     where = str(file) if file.exists() else "no config.toml"
-    return ok(", ".join([where, *sorted(odd)]))
+    return ok(", ".join([where, *sorted(named)]))
 
 
 class Disk(NamedTuple):
