@@ -34,15 +34,16 @@ class Row:
 class Batch:
     """Rows whose next tokens are always being computed while the present ones are handed out."""
 
-    def __init__(self, weights: Any, row: Row, cache: Cache, last: int) -> None:
-        """Begin with one row: `cache` holds its tokens, `last` is the one after them, whose logits are computed now."""
+    def __init__(self, weights: Any, row: Row, cache: Cache, rest: list[int]) -> None:
+        """Begin with one row: `cache` holds its tokens, `rest` are those after them, which are read now, for the logits
+        of the last one."""
         self._weights = weights
         self.rows = [row]
         self._cache = cache
-        self._next = mx.array([last], dtype=mx.uint32)
+        self._next = mx.array([rest], dtype=mx.uint32)
         self._now = self._next
         self.advance(first=True)
-        row.tokens.append(last)
+        row.tokens += rest
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -59,7 +60,7 @@ class Batch:
     def advance(self, first: bool = False) -> None:
         """Begin to compute each row's token after next."""
         self._now = inputs = self._next
-        logits = self._weights(inputs[:, None], cache=self._cache)[:, -1]
+        logits = self._weights(inputs if first else inputs[:, None], cache=self._cache)[:, -1]
         if any(row.processors for row in self.rows):
             mx.async_eval(logits)  # type: ignore[no-untyped-call]  # it runs while they think
             sampled: Iterable[int | None] = [None] if first else inputs.tolist()  # type: ignore[assignment]

@@ -39,7 +39,7 @@ class Decoder:
     def __init__(self, model: Model) -> None:
         self._model = model
         self._most = 1 if model.one_by_one else MAX_ROWS
-        self._end = frozenset(model.tokenizer.eos_token_ids)
+        self.end = frozenset(model.tokenizer.eos_token_ids)
         self._batches: list[Batch] = []
         self._streams: dict[Row, Stream] = {}
         self._lookup: tuple[Row, Lookup] | None = None
@@ -58,14 +58,23 @@ class Decoder:
         """How many streams share each pass."""
         return [len(batch) for batch in self._batches]
 
-    def insert(self, stream: Stream, cache: Cache | None) -> None:
-        """Decode a stream from now on. `cache` holds all its tokens but the last, and is the decoder's from now on."""
-        row = Row(stream.sampler, stream.processors, stream.tokens[:-1])
+    def insert(self, stream: Stream, cache: Cache | None) -> int | None:
+        """Decode a stream from now on. `cache` (None while nothing is read) is the decoder's from now on; what is not
+        in it yet of the prompt, the last token at least, is read in the first pass.
+
+        Returns the answer's first token, None if that ends it. `step` hands it out too, but only once the next one is
+        under way, which on a CPU takes another pass.
+        """
+        read = stream.prompt_length - 1 - stream.unread
+        row = Row(stream.sampler, stream.processors, stream.tokens[:read])
         self._streams[row] = stream
         with mx.stream(generation_stream):
             cache = cache or self._model.new_cache()
-            self._batches.append(Batch(self._model.weights, row, cache, stream.tokens[-1]))
+            batch = Batch(self._model.weights, row, cache, stream.tokens[read:])
+            first = batch.peek()
+            self._batches.append(batch)
             self._regroup()
+        return first if first not in self.end else None
 
     def step(self) -> list[Sampled]:
         """The next token of each stream, or a few; one that has ended is out."""
@@ -88,7 +97,7 @@ class Decoder:
 
     def _result(self, row: Row, tokens: list[int]) -> Sampled:
         stream = self._streams[row]
-        if tokens[-1] in self._end:
+        if tokens[-1] in self.end:
             return Sampled(stream, tokens, "stop", self._take(row))
         if self._left(row) == 0:
             return Sampled(stream, tokens, "length", self._take(row))
@@ -167,5 +176,5 @@ class Decoder:
         if self._lookup is None or self._lookup[0] is not row:
             self._lookup = row, Lookup(row.tokens)
         guesses = self._lookup[1].guess(most)
-        end = next((index for index, token in enumerate(guesses) if token in self._end), len(guesses))
+        end = next((index for index, token in enumerate(guesses) if token in self.end), len(guesses))
         return guesses[:end] if end > 1 else []

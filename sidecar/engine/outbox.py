@@ -20,7 +20,8 @@ class Outbox:
 
     def __init__(self, send: Callable[..., None]) -> None:
         self._send = send
-        self._frames: list[Frame] = []
+        self._frames: list[tuple[int, Frame]] = []
+        """With the stream that each is of."""
         self._last: dict[int, int] = {}
         """Where the last frame of each stream is."""
         self._sent = float("-inf")
@@ -29,17 +30,22 @@ class Outbox:
         """Take what a stream says. Words that follow words of its own become one frame with them."""
         for frame in frames:
             place = self._last.get(stream)
-            joined = _joined(self._frames[place], frame) if place is not None else None
+            joined = _joined(self._frames[place][1], frame) if place is not None else None
             if place is None or joined is None:
                 self._last[stream] = len(self._frames)
-                self._frames.append(frame)
+                self._frames.append((stream, frame))
             else:
-                self._frames[place] = joined
+                self._frames[place] = stream, joined
+
+    def drop(self, stream: int) -> None:
+        """Forget what a stream has said: nobody listens any more."""
+        others = [(each, frame) for each, frame in self._frames if each != stream]
+        self._frames, self._last = others, {each: place for place, (each, _) in enumerate(others)}
 
     def flush(self, at_once: bool = True) -> None:
         """Write what there is; unless `at_once`, only where the last write was long enough ago."""
         if self._frames and (at_once or time.monotonic() - self._sent >= PAUSE_S):
-            self._send(*self._frames)
+            self._send(*(frame for _, frame in self._frames))
             self._frames.clear()
             self._last.clear()
             self._sent = time.monotonic()

@@ -24,6 +24,10 @@ from sidecar.engine.turns import MAX_ROWS, Shares
 from sidecar.fit import Verdict
 from sidecar.frames import Failed, Finished, Generate, Progress, Queued, Started
 
+FEW = 32
+"""Tokens of a prompt that the pass for the first token reads as well: a turn that adds few then takes one pass, no two.
+It computes logits for each of them, which is nothing beside a pass over the weights as long as they are few."""
+
 
 @dataclass(eq=False)
 class Scheduler:
@@ -73,6 +77,7 @@ class Scheduler:
     def cancel(self, request: int) -> None:
         """Forget a request; what was read of its prompt is kept."""
         self.line.remove(request)
+        self._said.drop(request)
         for stream in [stream for stream in self.reading if stream.id == request]:
             self.reading.remove(stream)
             if stream.cache is not None and stream.read:
@@ -125,6 +130,9 @@ class Scheduler:
     def _read(self, stream: Stream, tokens: int) -> None:
         cache = stream.cache
         assert cache is not None
+        if self._is_nearly_read(stream):
+            self._start_decoding(stream)
+            return
         if tokens:
             tokens = stream.next_piece(
                 min(tokens, stream.chunk, self.memory.costs.chunk(stream.read)), self.prefixes.cuts
@@ -148,16 +156,25 @@ class Scheduler:
         if stream.unread == 0:
             self._start_decoding(stream)
 
+    def _is_nearly_read(self, stream: Stream) -> bool:
+        """Whether the rest is read by the pass that gives the first token. It is kept with the answer, then; where rows
+        are kept at checkpoints alone, the end of the prompt must be one."""
+        return 0 < stream.unread <= FEW and self.prefixes.cuts and stream.max_tokens > 0
+
     def _start_decoding(self, stream: Stream) -> None:
         self.reading.remove(stream)
         prefix, cache = stream.tokens[:-1], stream.cache
-        if prefix and cache and stream.keep:
+        if prefix and cache and stream.keep and not stream.unread:
             self.prefixes.add(prefix, cache, stream.priority)
         if stream.max_tokens == 0:
             self._finish(stream, "length")
             self._said.flush()
         else:
-            self.decoding.insert(stream, cache if prefix else None)
+            first = self.decoding.insert(stream, cache)
+            if first is not None:
+                self._hear(stream, first)
+                self._said.flush()
+                stream.heard_first = True
         stream.cache = None
 
     def _decode(self, steps: int) -> None:
@@ -168,17 +185,15 @@ class Scheduler:
                 self._pace.decoded(time.perf_counter() - began)
 
     def _sampled(self, results: list[Sampled]) -> None:
-        first = False
         for stream, tokens, end, cache in results:
             held = [*stream.tokens, *tokens] if end else []
-            first = first or not stream.output_tokens
             for token in tokens:
                 stream.tokens.append(token)
                 self.output_tokens += 1
-                stream.thinking_tokens += stream.parser.thinking
-                if end != "stop":
-                    stream.detokenizer.add_token(token)
-                    self._said.add(stream.id, stream.parser.feed(stream.detokenizer.last_segment))
+                if stream.heard_first:
+                    stream.heard_first = False
+                elif token not in self.decoding.end:
+                    self._hear(stream, token)
                 if stream.parser.stopped is not None:
                     break
             if end:
@@ -190,7 +205,12 @@ class Scheduler:
                 self._finish(stream, "stop")
                 self._said.flush()
                 self._retire(stream)
-        self._said.flush(at_once=first)
+        self._said.flush(at_once=False)
+
+    def _hear(self, stream: Stream, token: int) -> None:
+        stream.thinking_tokens += stream.parser.thinking
+        stream.detokenizer.add_token(token)
+        self._said.add(stream.id, stream.parser.feed(stream.detokenizer.last_segment))
 
     def _complete(self, stream: Stream, ended: bool) -> None:
         stream.detokenizer.finalize()

@@ -81,7 +81,7 @@ def _begin(weights: Any, cache: Cache, prompt: list[int], sampler: _Forced) -> B
     *prefix, last = prompt
     weights(mx.array([prefix]), cache=cache)
     mx.eval([layer.state for layer in cache])
-    return Batch(weights, Row(sampler, (), prefix), cache, last)
+    return Batch(weights, Row(sampler, (), prefix), cache, [last])
 
 
 def _distance(one: mx.array, other: mx.array) -> float:

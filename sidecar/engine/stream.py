@@ -57,6 +57,8 @@ class Stream:
     keep: bool = True
     """Whether its row may stay as a prefix while it decodes."""
     thinking_tokens: int = 0
+    heard_first: bool = False
+    """Whether the first token has been said already, and not been handed out yet."""
 
     def __post_init__(self) -> None:
         self._ids = np.asarray(self.prompt.tokens, np.int32)

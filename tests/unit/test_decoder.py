@@ -56,8 +56,14 @@ def begin(model: Model, words: str, max_tokens: int = 24, **how: Any) -> Stream:
 
 def read(model: Model, stream: Stream) -> Any:
     """The cache of all its tokens but the last."""
+    return read_but(model, stream, 0)
+
+
+def read_but(model: Model, stream: Stream, few: int) -> Any:
+    """The cache of all its tokens but a few and the last."""
     cache = model.new_cache()
-    model.weights(mx.array([stream.tokens[:-1]]), cache=cache)
+    stream.read = stream.prompt_length - 1 - few
+    model.weights(mx.array([stream.tokens[: stream.read]]), cache=cache)
     mx.eval([layer.state for layer in cache])
     return cache
 
@@ -109,6 +115,14 @@ def test_a_stream_alone_gets_the_tokens_of_mlx_lms_loop(model: Model) -> None:
     expected, decoder = alone(model, stream), Decoder(model)
     decoder.insert(stream, read(model, stream))
     assert run(decoder) == {stream: expected}
+
+
+def test_the_first_pass_reads_what_is_left_of_the_prompt(model: Model) -> None:
+    stream = begin(model, WORDS[1], 24)
+    expected, decoder = alone(model, stream), Decoder(model)
+    decoder.insert(stream, read_but(model, stream, 7))
+    assert run(decoder) == {stream: expected}
+    assert stream.prompt_length > 8
 
 
 def test_all_architectures_here_agree_in_a_batch(model: Model) -> None:
@@ -194,6 +208,7 @@ def test_a_row_whose_cache_is_quantised_later_goes_on_like_mlx_lms_kv_bits(quant
     expected = [int(token) for token, _ in generate_step(mx.array(stream.tokens), quantised.weights, **how)]
     plain, decoder = KvFormat().new_cache(quantised.weights), Decoder(quantised)
     quantised.weights(mx.array([stream.tokens[:-1]]), cache=plain)
+    stream.read = stream.prompt_length - 1
     decoder.insert(stream, [layer.to_quantized(kv.group, kv.bits) for layer in plain])
     tokens = run(decoder)[stream]
     assert tokens == expected[: len(tokens)]

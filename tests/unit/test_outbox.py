@@ -62,3 +62,14 @@ def test_every_stream_gets_all_its_words_in_order(steps: list) -> None:
     for stream in (1, 2, 3):
         said = "".join(step.text for step in steps if isinstance(step, TextDelta) and step.id == stream)
         assert "".join(frame.text for frame in frames if frame.id == stream) == said
+
+
+def test_what_nobody_listens_to_any_more_is_not_sent() -> None:
+    writes: list[tuple[Frame, ...]] = []
+    box = Outbox(lambda *frames: writes.append(frames))
+    for stream, text in ((1, "a"), (2, "x"), (1, "b"), (3, "k")):
+        box.add(stream, [TextDelta(stream, text)])
+    box.drop(1)
+    box.add(3, [TextDelta(3, "l")])
+    box.flush()
+    assert writes == [(TextDelta(2, "x"), TextDelta(3, "kl"))]
