@@ -40,7 +40,7 @@ class Holder:
         """Take the first lease and `tell` its events until nobody listens or it ends for good."""
         for _ in range(ATTEMPTS):
             try:
-                lease = self._ensure()
+                lease = self.ensure()
             except Failure as failure:
                 tell(LeaseEvent("failed", reason=failure.reason, exit_code=failure.exit_code))
                 return
@@ -60,7 +60,7 @@ class Holder:
         """
         deadline = time.monotonic() + attach.LIMIT
         while time.monotonic() < deadline:
-            lease = self._ensure() if may_start else self._lease
+            lease = self.ensure() if may_start else self._lease
             connection = attach.connect(self._directory, deadline)
             if lease is None and connection is None:
                 break
@@ -90,7 +90,8 @@ class Holder:
                 self._lease = attach.try_lease(self._directory, self._request, time.monotonic() + attach.LIMIT)
             strong.close()
 
-    def _ensure(self) -> Lease:
+    def ensure(self) -> Lease:
+        """The lease, taken first if there is none that lives; raises Failure."""
         with self._lock:
             if self._lease is not None and self._lease.alive():
                 return self._lease

@@ -11,6 +11,7 @@ OURS = {
     "doctor": "what is wrong here, and how to put it right",
     "stop": "end it, after the running answers",
     "global": "every terminal's claude goes here, until off",
+    "serve": "the model at a fixed port, each request shown",
     "completions": "completion of words and commands, for a shell",
     "version": "the version of claude-local",
     "help": "this text, or a word's own",

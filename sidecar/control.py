@@ -61,6 +61,8 @@ class LeaseRequest(NamedTuple):
     """Alias, hub id or path; the relay resolves relative paths."""
     strong: bool = True
     """A soft lease keeps the token valid, but only its requests count as use."""
+    follow: bool = False
+    """Whether its holder wants a `request` event for each request."""
     protocol: int = PROTOCOL
     build: str = __version__
 
@@ -90,7 +92,7 @@ class LeaseEvent(NamedTuple):
 
     event: `granted` | `retry` (this sidecar is leaving: start over) | `refused` (reason), then
     `downloading` (done and total bytes), `loading` and `ready` (the model's name, limits and speed; from `loading` on
-    the weights are on disk) | `failed` (reason, exit_code).
+    the weights are on disk) | `failed` (reason, exit_code). At any time `request`, to who follows.
     """
 
     event: str
@@ -104,9 +106,11 @@ class LeaseEvent(NamedTuple):
     reason: str = ""
     exit_code: int = 0
     """What the launcher exits with after `failed` or `refused`; from sysexits.h."""
+    request: dict[str, Any] | None = None
+    """One that has ended: method, path, status and seconds, and of an answer its tokens (`sidecar.followers.line`)."""
 
     def encode(self) -> bytes:
-        table = {name: value for name, value in self._asdict().items() if value not in ("", 0)}
+        table = {name: value for name, value in self._asdict().items() if value not in ("", 0, None)}
         return json.dumps(table).encode() + b"\n"
 
     @classmethod

@@ -127,6 +127,10 @@ class History:
         self._written += record.output
         return record
 
+    def find(self, request_id: str) -> Record | None:
+        """A request that was answered lately."""
+        return next((record for record in reversed(self._recent) if record.id == request_id), None)
+
     def tokens(self) -> dict[str, int]:
         """Of all answered requests: where those of their prompts came from, and how many were written."""
         return {

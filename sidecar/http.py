@@ -57,6 +57,8 @@ class Connection:
         self._served = 0
         self._bodiless = False
         """Whether the client wants the answer's head alone."""
+        self.status = 0
+        """Of the answer that has begun last."""
         self._cut = False
         """Whether something that was to be sent has not been, or not all of it."""
 
@@ -151,6 +153,7 @@ class Connection:
         """An answer's head; without a content-length the body is chunked."""
         if self._h11.their_state in (h11.IDLE, h11.SEND_BODY, h11.ERROR):
             headers = {**headers, "connection": "close"}  # the rest of the request will not be read
+        self.status = status
         reply = [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers.items()]
         await self._send(h11.Response(status_code=status, headers=reply))
 

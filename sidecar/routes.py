@@ -6,7 +6,7 @@ import os
 import re
 import secrets
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from urllib.parse import unquote
 
@@ -33,6 +33,7 @@ from sidecar.errors import (
     Unauthorized,
     Unavailable,
 )
+from sidecar.followers import Followers, line
 from sidecar.frames import Count, FromEngine, Generate
 from sidecar.health import health, memory_in_full, queue, streams
 from sidecar.history import History, Visit
@@ -67,17 +68,24 @@ class App:
         self._started = trio.current_time()
         self._running: Counter[Lease] = Counter()
         self._history = History()
+        self._followers = Followers()
         self._attempts: dict[Attempt, Lease] = {}
 
     async def handle(self, connection: Connection, request: Request) -> None:
         """Answer one request; raises Disconnected when the client left."""
         request_id = f"req_{secrets.token_hex(12)}"
+        began, connection.status = trio.current_time(), 0
+        lease = self._lease_of(request)
         try:
             await self._route(connection, request, request_id)
         except RequestError as error:
             await self.fail(connection, error, request_id)
         except ModelUnavailable as error:
             await self.fail(connection, unavailable(error), request_id)
+        finally:
+            seconds, record = trio.current_time() - began, self._history.find(request_id)
+            said = line(request.method, request.path, connection.status, seconds, record)
+            self._followers.tell(lease, said)
 
     async def fail(self, connection: Connection, error: RequestError, request_id: str = "") -> None:
         """The one place where an error becomes an answer, or an event once a stream has begun."""
@@ -139,7 +147,8 @@ class App:
         self.tell()
         log.info("lease granted: pid %d, %s, port %d", wanted.pid, wanted.command, wanted.port)
         try:
-            await connection.while_connected(lambda: self._welcome(connection, lease))
+            with self._followers.following(lease) as lines:
+                await connection.while_connected(lambda: self._welcome(connection, lease, lines))
         finally:
             self.leases.release(lease, trio.current_time())
             self.tell()
@@ -158,9 +167,10 @@ class App:
         )
         return LeaseEvent("refused", reason=reason, exit_code=75)
 
-    async def _welcome(self, connection: Connection, lease: Lease) -> None:
+    async def _welcome(self, connection: Connection, lease: Lease, lines: AsyncIterator[LeaseEvent]) -> None:
         await welcome(connection, lease, self._library, self._engine, self._prepared)
-        await trio.sleep_forever()
+        async for said in lines:
+            await connection.send(said.encode())
 
     def _prepared(self) -> None:
         self.leases.touch(trio.current_time())  # a long load is no idleness
@@ -300,13 +310,18 @@ class App:
         finally:
             del self._attempts[attempt]
 
-    def _authenticate(self, request: Request) -> Lease:
+    def _lease_of(self, request: Request) -> Lease | None:
         """The lease that the request's token belongs to. Hashing first makes the look-up's time say nothing."""
         scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
         tokens = [bearer if scheme.lower() == "bearer" else "", request.headers.get("x-api-key", "")]
         for token in filter(None, map(str.strip, tokens)):
             if lease := self.leases.find(hashlib.sha256(token.encode()).hexdigest()):
                 return lease
+        return None
+
+    def _authenticate(self, request: Request) -> Lease:
+        if lease := self._lease_of(request):
+            return lease
         if self.leaving:
             raise Unavailable("claude-local is being stopped; it starts again by itself")
         raise Unauthorized("this token belongs to no running claude-local")

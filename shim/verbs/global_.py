@@ -124,7 +124,7 @@ def check_free(port: int) -> None:
         socket.create_server(("127.0.0.1", port)).close()
     except OSError as error:
         raise Failure(
-            f"port {port}: {error.strerror}. Another one: claude-local global on --port N", CANNOT_CREATE
+            f"port {port}: {os.strerror(error.errno or 0)}. Another one: claude-local global on --port N", CANNOT_CREATE
         ) from None
 
 
