@@ -66,6 +66,7 @@ WORDS = [
     Word("global --help"),
     Word("global off"),
     Word("global on --port 80"),
+    Word("serve --help"),
 ]
 
 MARKS = [
