@@ -221,6 +221,9 @@ class Engine:
             raise
 
     async def _stop(self) -> None:
-        if self._process is not None:
-            await self._process.stop()
-        self._process, self._state = None, "absent"
+        # Not left half way when whoever asked for another model goes: an engine that has been told to end, and whose
+        # state still reads ready, would be called dead. It takes two seconds at most.
+        with trio.CancelScope(shield=True):
+            if self._process is not None:
+                await self._process.stop()
+            self._process, self._state = None, "absent"

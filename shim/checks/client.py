@@ -54,7 +54,7 @@ def judge_settings(files: Iterable[Path], managed: Path | None, edited: str = ""
         if names and str(file.resolve()) != edited:
             text = f"{file} sets {', '.join(names)}: a claude that a script starts goes there"
             return warning(f"{text}, `claude-local claude` does not", f'take it out of "env" in {file}')
-    text = f"{seen} settings files, nothing in them is in the way" if seen else "no settings files"
+    text = "nothing in settings.json is in the way" if seen else "no settings.json"
     return ok(f"{text}; global mode is on" if edited else text)
 
 

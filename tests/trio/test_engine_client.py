@@ -67,3 +67,17 @@ async def test_one_that_nobody_has_needed_yet_or_that_cannot_load_stays_away(aut
     assert await engine.run(60) == []
     engine._process = None
     assert await engine.run(60) == []
+
+
+async def test_one_that_is_replaced_for_somebody_who_goes_meanwhile_is_absent_not_dead(autojump_clock: Clock) -> None:
+    """A terminal that is closed at once, while the model before its own is being ended."""
+    engine = Dying()
+
+    async def stop() -> None:
+        engine._process.gone = True
+        await trio.sleep(1)
+
+    engine._process = SimpleNamespace(gone=False, epitaph="", stuck=False, stop=stop)
+    with trio.move_on_after(0.5):
+        await engine._stop()
+    assert engine.process is None and engine.state == "absent"
