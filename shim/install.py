@@ -26,22 +26,29 @@ SIZE = 381_000_000
 
 BINARY = Path("node_modules/.bin/claude")
 
+COMMAND = f"npm install -g {PACKAGE}@{VERSION}"
+"""For those who want it on their PATH."""
+
+
+def private(config: Config) -> Path:
+    """Where our own is, or would be."""
+    return config.data / "claude-code" / VERSION / BINARY
+
 
 def claude(config: Config) -> str:
     """The path of a `claude` that runs, installed first if need be; raises Failure."""
+    binary = private(config)
     home = config.data / "claude-code" / VERSION
-    binary = home / BINARY
     if binary.exists():
         return str(binary)
-    command = f"npm install -g {PACKAGE}@{VERSION}"
     if config.no_install:
-        raise Failure(f"claude: command not found, and CLAUDE_LOCAL_NO_INSTALL is set. Run: {command}", NOT_FOUND)
+        raise Failure(f"claude: command not found, and CLAUDE_LOCAL_NO_INSTALL is set. Run: {COMMAND}", NOT_FOUND)
     npm = shutil.which("npm")
     if npm is None:
         raise Failure(
             "claude: command not found, and there is no npm to install it with.\n"
             "Install Node.js (https://nodejs.org, brew install node, apt install npm) and try again, "
-            f"or Claude Code itself: {command}",
+            f"or Claude Code itself: {COMMAND}",
             NOT_FOUND,
         )
     try:

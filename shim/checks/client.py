@@ -74,13 +74,12 @@ def _table(file: Path) -> dict[str, Any]:
 
 def claude(case: Case) -> Finding:
     """The one that a command would run: on PATH, else our private one."""
-    private = case.settings.data / "claude-code" / install.VERSION / install.BINARY
     try:
         binary = Path(command.find("claude", case.environment.get("PATH")))
     except Failure as error:
         if "not executable" in error.reason:
             return failure(error.reason, f"chmod +x {error.reason.partition(':')[0]}")
-        binary = private
+        binary = install.private(case.settings)
     if not binary.exists():
         return _absent(case)
     try:
@@ -88,7 +87,7 @@ def claude(case: Case) -> Finding:
             [binary, "--version"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=VERSION_S
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        return failure(f"{binary} does not run: {error}", _reinstall())
+        return failure(f"{binary} does not run: {error}", install.COMMAND)
     return judge_claude(str(binary), done.returncode, done.stdout + done.stderr)
 
 
@@ -96,11 +95,13 @@ def judge_claude(binary: str, status: int, said: str) -> Finding:
     """`said`: what `claude --version` did."""
     match = re.search(r"(\d+)\.(\d+)\.(\d+)", said)
     if status or not match:
-        return failure(f"{binary} does not run: {(said.strip().splitlines() or ['it said nothing'])[-1]}", _reinstall())
+        return failure(
+            f"{binary} does not run: {(said.strip().splitlines() or ['it said nothing'])[-1]}", install.COMMAND
+        )
     here = f"{match[0]} at {binary}"
     if (int(match[1]), int(match[2])) < OLDEST:
         text = f"{here} is old; claude-local is tested with {install.VERSION}"
-        return warning(text, f"claude update, or {_reinstall()}")
+        return warning(text, f"claude update, or {install.COMMAND}")
     return ok(here)
 
 
@@ -111,9 +112,5 @@ def _absent(case: Case) -> Finding:
         fix = "install Node.js (https://nodejs.org, brew install node, apt install npm); other commands do without"
         return warning("there is none on PATH, and no npm to install it with", fix)
     if case.settings.no_install:
-        return warning("there is none on PATH, and CLAUDE_LOCAL_NO_INSTALL is set", _reinstall())
+        return warning("there is none on PATH, and CLAUDE_LOCAL_NO_INSTALL is set", install.COMMAND)
     return ok(f"none on PATH; the first `claude-local` installs {install.VERSION} for itself")
-
-
-def _reinstall() -> str:
-    return f"npm install -g {install.PACKAGE}@{install.VERSION}"

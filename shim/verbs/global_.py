@@ -8,10 +8,11 @@ import http.client
 import itertools
 import json
 import os
+import shutil
 import socket
 from typing import Any
 
-from shim import attach, launch, spawn, token
+from shim import attach, install, launch, spawn, token
 from shim.failure import CANNOT_CREATE, USAGE, Failure
 from shim.standing import holders, keys
 from shim.standing.settings import Settings
@@ -89,6 +90,10 @@ def on(folder: Folder, settings: Config, port: int, holder: holders.Holder) -> N
     )
     print(f"global mode is on: `claude` in every terminal uses {known.model} at http://127.0.0.1:{port}")
     print(f"Restart a `claude` that runs already. Back to before: claude-local global off  ({preferences.path})")
+    if shutil.which("claude") is None:
+        private = install.private(settings)
+        how = f"ln -s {private} ~/.local/bin/claude" if private.exists() else install.COMMAND
+        print(f"There is no `claude` on your PATH yet: {how}")
 
 
 def off(folder: Folder) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from shim import install
 from shim.standing.settings import SPARE
 from tests.conftest import FULL
 from tests.process.fake_sidecar import ROOT, Place, find_relay, is_running, read_answer, wait_until
@@ -113,6 +114,20 @@ def test_off_when_it_is_off_changes_nothing(place: Standing) -> None:
     assert place.call("global", "off").stdout == "global mode is off\n"
     assert place.call("global").stdout == "global mode is off\n"
     assert place.settings.read_text() == BEFORE
+
+
+def test_who_has_no_claude_is_told_how_to_get_one(place: Standing) -> None:
+    """Also where `claude-local claude` works: that has a private one."""
+    place.environment["PATH"] = f"{place.folder}/bin"
+    assert "no `claude` on your PATH yet: npm install -g" in place.on().stdout
+    private = place.folder / "data/claude-code" / install.VERSION / install.BINARY
+    private.parent.mkdir(parents=True)
+    private.touch(0o755)
+    assert f"ln -s {private} ~/.local/bin/claude" in place.on().stdout
+    (place.folder / "bin").mkdir()
+    (place.folder / "bin" / "claude").symlink_to("/bin/true")
+    assert "PATH" not in place.on().stdout
+    place.off()
 
 
 def test_the_doctor_does_not_take_us_for_a_fault(place: Standing) -> None:
