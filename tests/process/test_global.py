@@ -118,14 +118,17 @@ def test_off_when_it_is_off_changes_nothing(place: Standing) -> None:
 
 def test_who_has_no_claude_is_told_how_to_get_one(place: Standing) -> None:
     """Also where `claude-local claude` works: that has a private one."""
-    place.environment["PATH"] = f"{place.folder}/bin"
+    programs = place.folder / "bin"
+    programs.mkdir()
+    (programs / "sh").symlink_to("/bin/sh")
+    (programs / "cat").symlink_to("/bin/cat")
+    place.environment["PATH"] = str(programs)
     assert "no `claude` on your PATH yet: npm install -g" in place.on().stdout
     private = place.folder / "data/claude-code" / install.VERSION / install.BINARY
     private.parent.mkdir(parents=True)
     private.touch(0o755)
     assert f"ln -s {private} ~/.local/bin/claude" in place.on().stdout
-    (place.folder / "bin").mkdir()
-    (place.folder / "bin" / "claude").symlink_to("/bin/true")
+    (programs / "claude").symlink_to("/bin/true")
     assert "PATH" not in place.on().stdout
     place.off()
 
