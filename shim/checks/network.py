@@ -101,7 +101,7 @@ def judge_proxies(environment: Mapping[str, str], reached: Callable[[str, int], 
 def model_hub(repository: str, is_here: bool) -> Finding:
     """`repository`: empty for a model that is from no hub; `is_here`: whether it is whole on disk."""
     if not repository:
-        return ok("not needed: the model is a folder")
+        return ok("not needed: the model is from no hub")
     try:
         hub.greet(repository, HUB_S)
     except hub.Unreachable as error:
