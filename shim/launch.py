@@ -52,6 +52,9 @@ def launch(arguments: list[str]) -> None:
     """Become the command `arguments`, with a model behind it; raises Failure."""
     _hold_standard_streams()
     settings = config.load()
+    for name, near in config.unknown_variables():
+        if near:
+            say(f"{name} means nothing: did you mean {near}?")
     directory = control.run_directory(os.path.abspath(settings.run_dir) if settings.run_dir else "")
     is_claude = os.path.basename(arguments[0]) == words.CLAUDE
     file = _find(arguments[0], settings)

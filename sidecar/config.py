@@ -152,8 +152,10 @@ def unknown_keys(environment: Mapping[str, str] = os.environ, text: str | None =
 
 def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[tuple[str, str]]:
     """The same for variables that begin like ours."""
-    known = [f"{PREFIX}{name.upper()}" for name in Config._fields]
-    return _strange((name for name in environment if name.startswith(PREFIX)), known)
+    # Compared without what they all begin with, which would make any two of them look alike.
+    names = (name.removeprefix(PREFIX).lower() for name in environment if name.startswith(PREFIX))
+    found = _strange(names, Config._fields)
+    return [(f"{PREFIX}{name.upper()}", near and f"{PREFIX}{near.upper()}") for name, near in found]
 
 
 def _strange(names: Iterable[str], known: Sequence[str]) -> list[tuple[str, str]]:

@@ -59,10 +59,10 @@ def show(as_json: bool) -> int:
 def complain() -> int:
     """Say what in file and environment means nothing, or cannot be; returns the exit code."""
     file = config.config_file()
-    strange = [(f"{file}: unknown key {name!r}", near) for name, near in config.unknown_keys()]
-    strange += [(f"{name} is no variable of ours", near) for name, near in config.unknown_variables()]
-    for what, near in strange:
-        say(f"{what}" + (f": did you mean {near}?" if near else ": it is ignored"))
+    for name, near in config.unknown_keys():
+        say(f"{file}: unknown key {name!r}: " + (f"did you mean {near}?" if near else "take it out"))
+    for name, near in config.unknown_variables():
+        say(f"{name} is no variable of ours: " + (f"did you mean {near}?" if near else "it is ignored"))
     try:
         config.load()
     except ConfigError as error:
