@@ -51,6 +51,7 @@ def main() -> None:
     options = dict(zip(sys.argv[1::2], sys.argv[2::2], strict=True))
     ready = os.fdopen(int(options["--ready-fd"]), "w")
     os.set_inheritable(ready.fileno(), False)
+    detach(ready.fileno())
     try:
         config = load()
         logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(name)s %(message)s")
@@ -66,6 +67,16 @@ def main() -> None:
         say(ready, f"error 71 the sidecar cannot start: {place}{error.strerror or error}")
         sys.exit(71)
     trio.run(serve, config, directory, listener, life, ready)
+
+
+def detach(keep: int) -> None:
+    """Keep nothing of whoever started us: no folder, no umask, no pipe, of which its reader would never see the end."""
+    os.chdir("/")
+    os.umask(0o077)
+    for name in os.listdir("/dev/fd"):
+        if int(name) > 2 and int(name) != keep:
+            with suppress(OSError):
+                os.close(int(name))
 
 
 def say(ready: TextIO, line: str) -> None:

@@ -8,7 +8,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager
 from typing import Any, Self
 
 from shim import attach, launch, spawn, token
@@ -19,6 +19,9 @@ from sidecar.control import LeaseRequest
 
 MESSAGES = "/v1/messages"
 COUNT = "/v1/messages/count_tokens"
+WRONG = ("invalid_request_error", "not_found_error", "request_too_large")
+"""The errors that asking again does not help."""
+BROKEN = "the answer broke off ({}). Try again; `claude-local logs` may say why"
 
 
 class Session:
@@ -32,7 +35,6 @@ class Session:
         self._token = token.new()
         folder, logs = launch.folder(), settings.logs.absolute()
         request = LeaseRequest(token.digest(self._token), os.getpid(), command, folder, 0, settings.model)
-        _detach()
         self._lease = attach.attach(self._place, request, lambda limit: spawn.start(self._place, logs, folder, limit))
         try:
             limits = launch.limits(self._lease.events, settings)
@@ -49,58 +51,43 @@ class Session:
 
     def stream(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """The events of one answer, as they come. Leaving off closes the connection, which cancels the request."""
-        connection = self._connect()
-        try:
-            answer = self._post(connection, MESSAGES, {"model": self.model, "stream": True, **body})
+        with self._asked(MESSAGES, {"stream": True, **body}) as answer:
             for line in answer:
                 if line.startswith(b"data: "):
                     event: dict[str, Any] = json.loads(line[len(b"data: ") :])
                     if event["type"] == "error":
-                        raise Failure(event["error"]["message"])
+                        raise failure(event)
                     yield event
                     if event["type"] == "message_stop":
                         return
-            raise Failure("the answer broke off: the sidecar ended. Try again; `claude-local logs` may say why")
-        except (OSError, http.client.HTTPException) as error:
-            raise Failure(f"the answer broke off ({error}). Try again; `claude-local logs` may say why") from None
-        finally:
-            connection.close()
+            raise EOFError("the sidecar has ended")
 
     def count(self, body: dict[str, Any]) -> int:
         """How many tokens a prompt has."""
-        connection = self._connect()
-        try:
-            answer = self._post(connection, COUNT, {"model": self.model, **body})
+        with self._asked(COUNT, body) as answer:
             return int(json.loads(answer.read())["input_tokens"])
+
+    @contextmanager
+    def _asked(self, path: str, body: dict[str, Any]) -> Iterator[http.client.HTTPResponse]:
+        """The answer, if it is none of an error's. One that breaks off while it is read is a Failure."""
+        connected = attach.connect(self._place, time.monotonic() + attach.LIMIT)
+        if connected is None:
+            raise Failure(BROKEN.format("no sidecar is running"))
+        connection = UnixConnection(connected)
+        headers = {"authorization": f"Bearer {self._token}", "content-type": "application/json"}
+        try:
+            connection.request("POST", path, json.dumps({"model": self.model, **body}), headers)
+            answer = connection.getresponse()
+            if answer.status != 200:
+                raise failure(json.loads(answer.read()))
+            yield answer
+        except (OSError, EOFError, ValueError, http.client.HTTPException) as error:
+            raise Failure(BROKEN.format(error)) from None
         finally:
             connection.close()
 
-    def _connect(self) -> UnixConnection:
-        connection = attach.connect(self._place, time.monotonic() + attach.LIMIT)
-        if connection is None:
-            raise Failure("the sidecar has ended. Try again; `claude-local logs` may say why")
-        return UnixConnection(connection)
 
-    def _post(self, connection: UnixConnection, path: str, body: dict[str, Any]) -> http.client.HTTPResponse:
-        headers = {"authorization": f"Bearer {self._token}", "content-type": "application/json"}
-        connection.request("POST", path, json.dumps(body), headers)
-        answer = connection.getresponse()
-        if answer.status != 200:
-            text = answer.read()
-            with suppress(ValueError, KeyError, TypeError):
-                text = json.loads(text)["error"]["message"]
-            reason = text if isinstance(text, str) else f"the sidecar answered {answer.status}"
-            # What the request says is wrong, or there is no room for it now.
-            raise Failure(reason, DATA if answer.status in (400, 404, 413) else UNAVAILABLE)
-        return answer
-
-
-def _detach() -> None:
-    """What a sidecar that we may start must not keep: our folder, our umask, what the shell had open beyond stdio."""
-    os.chdir("/")
-    os.umask(0o077)
-    with suppress(OSError):
-        for name in os.listdir("/dev/fd"):
-            if int(name) > 2:
-                with suppress(OSError):
-                    os.set_inheritable(int(name), False)
+def failure(answer: dict[str, Any]) -> Failure:
+    """From the API's error, which comes as an answer or, once a stream has begun, as an event. Pure."""
+    error = answer["error"]
+    return Failure(error["message"], DATA if error["type"] in WRONG else UNAVAILABLE)
