@@ -51,7 +51,11 @@ def case() -> Case:
         settings = config.load()
     except ConfigError as error:
         settings, broken = Config(), str(error)
-    return Case(settings, broken, os.environ, Path.home(), Path.cwd())
+    try:
+        folder = Path.cwd()
+    except FileNotFoundError:  # removed under our feet
+        folder = Path("/")
+    return Case(settings, broken, os.environ, Path.home(), folder)
 
 
 def homes() -> list[str]:

@@ -107,6 +107,8 @@ def model_hub(repository: str, is_here: bool) -> Finding:
     except hub.Unreachable as error:
         text = f"{hub.address()} cannot be reached: {error.reason}"
         fix = "go online, or look at the proxy; until then: CLAUDE_LOCAL_MODEL=demo"
+        if "HF_HUB_OFFLINE" in error.reason:
+            fix = "unset HF_HUB_OFFLINE"
     except hub.HubError as error:
         text, _, fix = str(error).partition(": ")
     else:

@@ -136,7 +136,7 @@ class _Screen:
         grid = Table.grid(padding=(0, 1))
         grid.add_column(width=8)
         grid.add_column(width=WIDTH)
-        grid.add_column()
+        grid.add_column(overflow="fold")  # not cut: paths and commands are there to be copied
         grid.add_row(Text(found.level, STYLES[found.level]), name, found.text)
         if found.fix:
             grid.add_row("", "", Text(f"fix: {found.fix}", "bold"))

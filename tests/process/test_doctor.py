@@ -315,6 +315,11 @@ FAULTS = {
             "cannot be reached", "go online", HF_ENDPOINT="http://127.0.0.1:1", CLAUDE_LOCAL_MODEL="someone/tiny-model"
         ),
     ),
+    "a hub that is not to be asked": Fault(
+        "hub",
+        "failure",
+        variables("offline mode", "unset HF_HUB_OFFLINE", HF_HUB_OFFLINE="1", CLAUDE_LOCAL_MODEL="someone/tiny-model"),
+    ),
     "a name that no model has": Fault(
         "model", "failure", variables("no model is called 'phi-33'", "phi-3-mini", CLAUDE_LOCAL_MODEL="phi-33")
     ),
@@ -521,3 +526,12 @@ def test_signals_of_a_terminal_end_it(patient: Patient) -> None:
         child.send_signal(signal.SIGINT)
         assert child.wait(30) == -signal.SIGINT
         assert b"Traceback" not in child.stderr.read()
+
+
+def test_it_looks_also_from_a_folder_that_is_gone(patient: Patient) -> None:
+    gone = patient.folder / "gone"
+    gone.mkdir()
+    script = 'rmdir "$PWD" && exec "$@"'
+    command = ["sh", "-c", script, "sh", *patient.shim, "doctor", "configuration", "settings"]
+    done = subprocess.run(command, cwd=gone, env=patient.environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
