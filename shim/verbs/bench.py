@@ -18,6 +18,7 @@ from shim.verbs.overview import columns
 from shim.verbs.parsing import Parser
 from shim.verbs.session import Session
 from sidecar import control
+from sidecar.models import ALIASES
 
 EXAMPLES = (
     ("claude-local bench", "the configured model"),
@@ -70,6 +71,7 @@ def parser() -> Parser:
     made = Parser("bench", EXAMPLES)
     made.add_argument("--model", default="", help="alias, hub id or folder, instead of the configured one")
     made.add_argument("--json", action="store_true", help="the figures as one JSON object")
+    made.offered["model"] = ("demo", *ALIASES)
     return made
 
 

@@ -88,7 +88,12 @@ def _bash(each: Entry) -> str:
     flags = [flag for option in each.options for flag in option.flags]
     valued = [flag for option in each.options if option.name for flag in option.flags]
     repeated = any(place.repeated for place in each.places)
-    lists = [[*flags, "--help"], valued, ["1" if repeated else "0"], *(place.choices for place in each.places)]
+    lists = [
+        [*flags, "--help"],
+        valued,
+        ["1" if repeated else "0"],
+        *(place.choices or place.offered for place in each.places),
+    ]
     return " ".join(shlex.quote(" ".join(each)) for each in lists)
 
 
@@ -142,6 +147,9 @@ def _zsh(each: Entry) -> list[str]:
 
 
 def _zsh_values(option: Option) -> str:
+    if option.offered:
+        names = f'"names\\:name\\:({" ".join(option.offered)})"'
+        return f'{{_alternative {names} "files\\:file\\:_files"}}'
     return f"({' '.join(option.choices)})" if option.choices else "_files"
 
 
@@ -195,7 +203,7 @@ def fish(words: Sequence[Entry]) -> str:
         lines += [
             _fish_place(each.word, f"{number}{valued}", place)
             for number, place in enumerate(each.places)
-            if place.choices
+            if place.choices or place.offered
         ]
         if not any(place.name and not place.choices for place in each.places):
             lines.append(f"complete -c claude-local -n '__claude_local_is {each.word}' -f")
@@ -205,13 +213,14 @@ def fish(words: Sequence[Entry]) -> str:
 def _fish_option(word: str, option: Option) -> str:
     flags = [f"-l {flag[2:]}" if flag.startswith("--") else f"-s {flag[1:]}" for flag in option.flags]
     value = f" -x -a {_fish(' '.join(option.choices))}" if option.choices else " -r" if option.name else ""
+    value += f" -a {_fish(' '.join(option.offered))}" if option.offered else ""
     return f"complete -c claude-local -n '__claude_local_is {word}' {' '.join(flags)}{value} -d {_fish(option.help)}"
 
 
 def _fish_place(word: str, number: str, place: Option) -> str:
     """`number`: the place's, and the flags that are followed by a value."""
     where = "" if place.repeated else f"; and __claude_local_place {number}"
-    choices = _fish(" ".join(place.choices))
+    choices = _fish(" ".join(place.choices or place.offered))
     return f"complete -c claude-local -n '__claude_local_is {word}{where}' -a {choices} -d {_fish(place.help)}"
 
 

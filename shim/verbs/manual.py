@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from shim.verbs import verb
+from shim.verbs.parsing import Parser
 from shim.words import OURS
 
 BEGIN, END = "<!-- words: written by python -m shim.verbs.manual README.md -->", "<!-- end of words -->"
@@ -25,6 +26,8 @@ class Option(NamedTuple):
     flags: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     """What the value may be; empty = anything."""
+    offered: tuple[str, ...] = ()
+    """What it may be among others: names of models, beside folders."""
     repeated: bool = False
 
 
@@ -47,20 +50,20 @@ def entries() -> list[Entry]:
 
 def entry(word: str) -> Entry:
     module = verb(word)
-    parser: argparse.ArgumentParser = module.parser()
-    read = [_read(action) for action in parser._actions if action.dest != "help"]
+    parser: Parser = module.parser()
+    read = [_read(action, parser.offered.get(action.dest, ())) for action in parser._actions if action.dest != "help"]
     usage = re.sub(r"\s+", " ", parser.format_usage().removeprefix("usage: ").replace("[-h]", "")).strip()
     options, places = [each for each in read if each.flags], [each for each in read if not each.flags]
     return Entry(word, OURS[word], usage, tuple(options), tuple(places), module.EXAMPLES)
 
 
-def _read(action: argparse.Action) -> Option:
+def _read(action: argparse.Action, offered: tuple[str, ...]) -> Option:
     takes_none = action.nargs == 0
     choices = tuple(map(str, action.choices or ()))
     metavar = action.metavar if isinstance(action.metavar, str) else ""
     name = "" if takes_none else metavar or ("|".join(choices) or action.dest.upper())
     help_text = (action.help or "") % {"default": action.default}
-    return Option(name, help_text, tuple(action.option_strings), choices, action.nargs in ("*", "+"))
+    return Option(name, help_text, tuple(action.option_strings), choices, offered, action.nargs in ("*", "+"))
 
 
 def markdown(words: Iterable[Entry]) -> str:

@@ -37,6 +37,7 @@ def parser() -> Parser:
     made.add_argument("name", nargs="?", metavar="NAME", help="an alias, a hub id (owner/name), or a folder")
     made.add_argument("--yes", action="store_true", help="rm: do not ask")
     made.add_argument("--json", action="store_true", help="the list as one JSON object")
+    made.offered["name"] = ("demo", *ALIASES)
     return made
 
 

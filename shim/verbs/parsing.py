@@ -24,6 +24,8 @@ class Parser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
+        self.offered: dict[str, tuple[str, ...]] = {}
+        """For completion, by argument: values that are good although they are not the only ones."""
 
     def error(self, message: str) -> NoReturn:
         raise Failure(f"{message}{nearest(message, self.spelled())}. See: {self.prog} --help", USAGE)

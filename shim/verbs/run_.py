@@ -9,6 +9,7 @@ from shim.failure import USAGE, Failure, say
 from shim.verbs import screen
 from shim.verbs.parsing import Parser
 from shim.verbs.session import Session
+from sidecar.models import ALIASES
 
 EXAMPLES = (
     ('claude-local run "Hello in 5 words"', "the answer, as it is written"),
@@ -23,6 +24,7 @@ def parser() -> Parser:
     made.add_argument("--model", default="", help="alias, hub id or folder, instead of the configured one")
     made.add_argument("--system", default="", help="the system prompt")
     made.add_argument("--max-tokens", type=_count, metavar="N", help="the longest answer")
+    made.offered["model"] = ("demo", *ALIASES)
     return made
 
 

@@ -33,6 +33,7 @@ CASES = {
     "completions ": {"bash", "zsh", "fish"},
     "help stat": {"status"},
     "logs -n 5 si": {"sidecar"},
+    "models use qwen3-co": {"qwen3-coder-30b"},
     "printe": {"printenv"},
     "-- printe": {"printenv"},
 }
@@ -100,7 +101,13 @@ def home() -> Iterator[Home]:
 @pytest.mark.skipif(not shutil.which("zsh"), reason="zsh is not installed")
 @pytest.mark.parametrize("script", ["zsh"], indirect=True)
 def test_zsh_completes_our_words_and_commands(script: Path, home: Home) -> None:
-    whole = {"doct": "doctor", "doctor mod": "doctor model", "cache ": "cache clear", "logs --fol": "logs --follow"}
+    whole = {
+        "doct": "doctor",
+        "doctor mod": "doctor model",
+        "cache ": "cache clear",
+        "models use dem": "models use demo",
+        "logs --fol": "logs --follow",
+    }
     commands = {"printe": "printenv", "-- printe": "-- printenv", "cd fold": "cd folder-of-mine"}
     (home.project / "folder-of-mine").mkdir()
     with Screen(home, "zsh", "-f", columns=200) as screen:
