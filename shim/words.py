@@ -12,6 +12,7 @@ OURS = {
     "stop": "end it, after the running answers",
     "global": "every terminal's claude goes here, until off",
     "serve": "the model at a fixed port, each request shown",
+    "uninstall": "remove all that claude-local has put on this disk",
     "completions": "completion of words and commands, for a shell",
     "version": "the version of claude-local",
     "help": "this text, or a word's own",

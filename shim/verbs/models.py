@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from typing import Any
 
 from rich.table import Table
@@ -12,6 +11,7 @@ from shim.launch import model_name
 from shim.progress import Progress, size
 from shim.verbs import configfile, shelf
 from shim.verbs.asking import ask
+from shim.verbs.consent import agrees
 from shim.verbs.parsing import Parser
 from shim.verbs.screen import console
 from shim.verbs.shelf import Item
@@ -93,17 +93,9 @@ def remove(name: str, sure: bool) -> None:
     model = (ask("GET", control.STATUS_PATH) or {}).get("model") or {}
     if model.get("name") and ALIASES.get(model["name"], model["name"]) == repository:
         raise Failure(f"{name} is in memory. First: claude-local stop", UNAVAILABLE)
-    if not (sure or _agrees(f"remove {repository} ({size(stored.bytes)}), for all programs that use the hub's cache?")):
+    if not (sure or agrees(f"remove {repository} ({size(stored.bytes)}), for all programs that use the hub's cache?")):
         raise Failure("nothing was removed", USAGE)
     print(f"removed {repository}: {size(hub.remove(repository))}")
-
-
-def _agrees(question: str) -> bool:
-    if not sys.stdin.isatty():
-        raise Failure(f"{question} Say so with --yes", USAGE)
-    sys.stderr.write(f"claude-local: {question} [y/N] ")
-    sys.stderr.flush()
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def use(name: str) -> None:

@@ -1,0 +1,118 @@
+"""What of ours lies on this machine, and its removal. Everything is known by name; a folder goes when it is empty.
+
+Folders can be configured to be anywhere, somebody's home even: so nothing is ours only because of where it lies. A
+symbolic link is removed, and never followed.
+"""
+
+import contextlib
+import os
+import shutil
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from sidecar import config
+from sidecar.config import Config
+
+PREFIX = "[0-9a-f]" * 32
+"""The folder of one model's prefixes."""
+
+
+class Place(NamedTuple):
+    """A folder, and what in it is ours."""
+
+    what: str
+    folder: Path
+    names: tuple[str, ...]
+    """Patterns of names."""
+
+
+class Belonging(NamedTuple):
+    """A file, a folder or a link that is ours."""
+
+    what: str
+    path: Path
+    bytes: int
+
+    @property
+    def is_link(self) -> bool:
+        return self.path.is_symlink()
+
+
+def places(settings: Config, run: Path) -> list[Place]:
+    """Where to look; `run` is the run directory."""
+    cache = config.scratch().parent
+    prefixes = dict.fromkeys([cache / "prefixes", *([settings.prefixes] if settings.prefixes else [])])
+    data, logs = settings.data.absolute(), settings.logs.absolute()
+    return [
+        Place("Claude Code", data, ("claude-code",)),
+        Place("global mode", data, ("global",)),
+        Place("measured speeds", data, ("speeds.json*",)),
+        *(Place("what has been read", folder, (PREFIX,)) for folder in prefixes),
+        Place("compiled kernels", cache, ("kernels",)),
+        Place("logs", logs, ("sidecar.log*", "relay.log*")),
+        Place("sockets and locks", run, ("socket", "socket.*", "*.lock", "claude-settings-*.json")),
+    ]
+
+
+def configuration() -> Place:
+    """What the user has written, or had us write."""
+    file = config.config_file()
+    return Place("configuration", file.parent, (file.name, f"{file.name}.*"))
+
+
+def found(looked: Iterable[Place]) -> list[Belonging]:
+    """What there is, with its size on disk."""
+    return [
+        Belonging(place.what, path, size(path))
+        for place in looked
+        for path in ([place.folder] if place.folder.is_symlink() else _matching(place))
+    ]
+
+
+def size(path: Path) -> int:
+    """Bytes, links not followed; what cannot be read counts nothing."""
+    with contextlib.suppress(OSError):
+        status = path.lstat()
+        if not stat.S_ISDIR(status.st_mode):
+            return status.st_size
+        return sum(map(size, path.iterdir()))
+    return 0
+
+
+def remove(belongings: Iterable[Belonging]) -> None:
+    """Remove them; raises OSError."""
+    for each in belongings:
+        if each.is_link or not each.path.is_dir():
+            each.path.unlink(missing_ok=True)
+        else:
+            shutil.rmtree(each.path)
+
+
+def tidy(looked: Iterable[Place]) -> list[Path]:
+    """Remove the folders that are empty now, and the ones called claude-local that held them; returns those that hold
+    something that is not ours."""
+    kept = []
+    for folder in dict.fromkeys(place.folder for place in looked):
+        for each in _upwards(folder):
+            try:
+                os.rmdir(each)
+            except FileNotFoundError:
+                continue
+            except OSError:
+                if each.is_dir() and not each.is_symlink() and any(each.iterdir()):
+                    kept.append(each)
+                break
+    return [folder for folder in dict.fromkeys(kept) if folder.is_dir()]
+
+
+def _matching(place: Place) -> Iterator[Path]:
+    # A link to a folder is found by its own name, and what lies behind it is not looked at.
+    for name in place.names:
+        yield from sorted(place.folder.glob(name))
+
+
+def _upwards(folder: Path) -> list[Path]:
+    """The folder, then its parent if that is named after us."""
+    return [folder, *([folder.parent] if folder.parent.name == "claude-local" else [])]
