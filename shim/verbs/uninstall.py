@@ -22,8 +22,8 @@ from sidecar.models import MODELS
 
 EXAMPLES = (
     ("claude-local uninstall --dry-run", "what would go, and how big it is"),
-    ("claude-local uninstall", "the same, then a question, then all of it goes"),
-    ("claude-local uninstall --all --models --yes", "config.toml and downloaded models as well, without a question"),
+    ("claude-local uninstall", "the same, and a question first"),
+    ("claude-local uninstall --all --models --yes", "and more, unasked"),
 )
 
 PUBLISHER = "mlx-community/"
@@ -47,6 +47,10 @@ def run(arguments: list[str]) -> int:
         places.append(belongings.configuration())
     found, models = belongings.found(places), _models() if options.models else []
     is_global = folder.path.exists()
+    if not found and not models:
+        print("there is nothing of claude-local on this disk but the program")
+        belongings.tidy(places)
+        return 0
     screen.console().print(listed(found, models))
     for line in warnings(is_global, Settings(folder.journal).path, found):
         print(line)

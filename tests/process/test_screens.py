@@ -67,6 +67,8 @@ WORDS = [
     Word("global off"),
     Word("global on --port 80"),
     Word("serve --help"),
+    Word("uninstall --help"),
+    Word("uninstall --dry-run"),
 ]
 
 MARKS = [
