@@ -163,11 +163,11 @@ def figures(model: str, reading: Iterable[Reading], writing: Iterable[Writing]) 
 
 def drawn(model: str, reading: Iterable[Reading], writing: Iterable[Writing]) -> Group:
     """For people."""
-    reads = _right(columns("PROMPT", "READ", "FIRST WORD, COLD", "FIRST WORD, WARM"))
+    reads = _right(columns("prompt", "read", "first word, cold", "first word, warm"))
     for each in reading:
         speed = f"{each.tokens_per_s:,.0f} tokens/s"
         reads.add_row(f"{each.prompt_tokens:,} tokens", speed, f"{each.cold_s:.2f} s", f"{each.warm_s:.2f} s")
-    writes = _right(columns("STREAMS", "EACH WRITES", "TOGETHER"))
+    writes = _right(columns("streams", "each writes", "together"))
     for one in writing:
         writes.add_row(str(one.streams), f"{one.each:,.1f} tokens/s", f"{one.together:,.1f} tokens/s")
     return Group(Text(model, style="bold"), "", reads, "", writes)

@@ -127,7 +127,7 @@ def speed(table: dict[str, Any]) -> Text:
 
 
 def terminals(table: dict[str, Any], home: str) -> Table:
-    shown = columns("TERMINAL", "FOLDER", "PORT", "PID", "SINCE")
+    shown = columns("terminal", "folder", "port", "pid", "since")
     shown.columns[1].overflow = "fold"
     for lease in table.get("leases") or []:
         command = Text(str(lease.get("command", "?")))
@@ -143,7 +143,7 @@ def terminals(table: dict[str, Any], home: str) -> Table:
 
 def under_way(table: dict[str, Any]) -> Table:
     """What the model does, and who waits for it."""
-    shown, names = columns("REQUEST", "KIND", "DOING", "TOKENS", "SPEED"), _commands(table)
+    shown, names = columns("request", "kind", "doing", "tokens", "speed"), _commands(table)
     found = table.get("requests") or {}
     for each in found.get("streams") or []:
         if each["doing"] == "reading":
@@ -164,7 +164,7 @@ def under_way(table: dict[str, Any]) -> Table:
 
 def recent(table: dict[str, Any]) -> Table:
     """Where the tokens of the last prompts came from, and why some were read."""
-    shown = columns("LAST PROMPT", "MEMORY", "DISK", "READ", "FIRST WORD", "WHAT DIFFERS")
+    shown = columns("last prompt", "memory", "disk", "read", "first word", "what differs")
     for column in shown.columns[1:5]:
         column.justify = "right"
     for each in (table.get("recent") or [])[-RECENT:]:
@@ -176,7 +176,7 @@ def recent(table: dict[str, Any]) -> Table:
 
 def columns(*names: str) -> Table:
     """A table without lines, as `ps` and `docker` have them."""
-    return Table(*names, box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="cyan")
+    return Table(*names, box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
 
 
 def bar(part: float, whole: float, style: str, width: int = BAR) -> Text:

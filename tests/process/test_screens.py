@@ -84,7 +84,7 @@ MARKS = [
     (r"BAR  (safe|caution|critical),", "BAR  LEVEL,"),
 ]
 """What differs from run to run, and what stands for it."""
-HEADING = re.compile(r" *[A-Z][A-Z, ]+")
+HEADING = re.compile(r" *(terminal|request|last prompt|prompt|streams)  .*")
 
 
 def settled(text: str) -> str:
@@ -182,7 +182,7 @@ def watching(home: Home, columns: int) -> Screen:
 @pytest.mark.parametrize("columns", WIDTHS)
 def test_the_live_screen_and_its_end(busy: Home, columns: int) -> None:
     with watching(busy, columns) as screen:
-        compare(f"status-watch-{columns}", settled(screen.wait_for("TERMINAL")))
+        compare(f"status-watch-{columns}", settled(screen.wait_for("terminal  ")))
         screen.press("q")
         assert " echo " in screen.wait_for("exit code 0", "speed")
 
@@ -204,7 +204,7 @@ def test_the_live_screen_waits_for_a_sidecar_and_says_when_it_is_gone() -> None:
         with watching(home, WIDTHS[0]) as screen:
             screen.wait_for("nothing runs")
             home.start("sh", "-c", "read line")
-            screen.wait_for("TERMINAL", "~/project")
+            screen.wait_for("terminal  ", "~/project")
             home.close()
             screen.wait_for("nothing runs")
 
