@@ -47,6 +47,8 @@ def run(arguments: list[str]) -> int:
         places.append(belongings.configuration())
     found, models = belongings.found(places), _models() if options.models else []
     is_global = folder.path.exists()
+    if not options.all and config.config_file().exists():
+        print(f"{config.config_file()} stays, unless you say --all")
     if not found and not models:
         print("there is nothing of claude-local on this disk but the program")
         belongings.tidy(places)
@@ -54,8 +56,6 @@ def run(arguments: list[str]) -> int:
     screen.console().print(listed(found, models))
     for line in warnings(is_global, Settings(folder.journal).path, found):
         print(line)
-    if not options.all and config.config_file().exists():
-        print(f"{config.config_file()} stays, unless you say --all")
     if options.dry_run:
         return 0
     if not options.yes and not agrees("remove all of this?"):
