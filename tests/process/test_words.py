@@ -106,10 +106,16 @@ def ended(process: "subprocess.Popen[bytes]") -> tuple[int, bytes, bytes]:
 
 def test_ctrl_c_ends_it_and_its_request(home: Home) -> None:
     process = begun(home)
+    wait_until(lambda: [(each["pid"], each["doing"]) for each in streams(home)] == [(process.pid, "reading")])
     process.send_signal(signal.SIGINT)
     assert ended(process) == (-signal.SIGINT, b"", b"")
     wait_until(lambda: home.status()["requests"] | {"total": 0} == idle())
     assert not home.status()["leases"]
+
+
+def streams(home: Home) -> list[dict[str, Any]]:
+    shown: list[dict[str, Any]] = home.status()["requests"]["streams"]
+    return shown
 
 
 def idle() -> dict[str, Any]:
