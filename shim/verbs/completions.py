@@ -11,9 +11,9 @@ from shim.verbs.manual import Entry, Option, entries
 from shim.verbs.parsing import Parser
 
 EXAMPLES = (
-    ("source <(claude-local completions bash)", "in ~/.bashrc"),
-    ("source <(claude-local completions zsh)", "in ~/.zshrc, after compinit"),
-    ("claude-local completions fish | source", "in ~/.config/fish/config.fish"),
+    ("claude-local completions bash > FILE", "which ~/.bashrc reads: source FILE"),
+    ("claude-local completions zsh > DIR/_claude-local", "DIR in fpath, before compinit"),
+    ("claude-local completions fish > FILE", "~/.config/fish/completions/claude-local.fish"),
 )
 
 
@@ -101,7 +101,7 @@ def _bash(each: Entry) -> str:
 
 ZSH = """\
 #compdef claude-local
-_claude_local() {
+_claude-local() {
     local -a ours=(
 @WORDS@
     )
@@ -120,10 +120,11 @@ _claude_local() {
     *) _normal -p claude-local ;;
     esac
 }
-if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
-    _claude_local "$@"
+# Found in fpath, this file is the function when it is first called; else somebody reads it.
+if [[ $funcstack[1] == _claude-local ]]; then
+    _claude-local "$@"
 else
-    compdef _claude_local claude-local
+    compdef _claude-local claude-local
 fi
 """
 

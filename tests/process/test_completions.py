@@ -100,7 +100,10 @@ def home() -> Iterator[Home]:
 
 @pytest.mark.skipif(not shutil.which("zsh"), reason="zsh is not installed")
 @pytest.mark.parametrize("script", ["zsh"], indirect=True)
-def test_zsh_completes_our_words_and_commands(script: Path, home: Home) -> None:
+@pytest.mark.parametrize("way", ["read", "in fpath"])
+def test_zsh_completes_our_words_and_commands(script: Path, home: Home, way: str) -> None:
+    script.with_name("_claude-local").write_text(script.read_text())
+    before, after = (f"fpath=({script.parent} $fpath)", "true") if way == "in fpath" else ("true", f"source {script}")
     whole = {
         "doct": "doctor",
         "doctor mod": "doctor model",
@@ -111,7 +114,7 @@ def test_zsh_completes_our_words_and_commands(script: Path, home: Home) -> None:
     commands = {"printe": "printenv", "-- printe": "-- printenv", "cd fold": "cd folder-of-mine"}
     (home.project / "folder-of-mine").mkdir()
     with Screen(home, "zsh", "-f", columns=200) as screen:
-        screen.submit(f"PS1='rea''dy> '; autoload -U compinit; compinit -u; source {script}; clear")
+        screen.submit(f"PS1='rea''dy> '; {before}; autoload -U compinit; compinit -u; {after}; clear")
         for typed, completed in {**whole, **commands}.items():
             screen.wait_for("ready>")
             screen.type(f"claude-local {typed}\t")
