@@ -80,7 +80,10 @@ def run(arguments: list[str]) -> int:
     others = ((ask("GET", control.STATUS_PATH) or {}).get("requests") or {}).get("running", 0)
     if others:
         say(f"{others} requests of others are under way: alone this machine is faster")
-    with Session("bench", options.model) as session, screen.console(stderr=True).status("loading the model") as shown:
+    with (
+        Session("bench", options.model, gives_way=True) as session,
+        screen.console(stderr=True).status("loading the model") as shown,
+    ):
         timed(session, "Hello", 1)
         reading = read(session, lambda size: shown.update(f"reading {size:,} tokens"))
         shown.update("writing")

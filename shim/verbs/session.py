@@ -19,6 +19,8 @@ from sidecar.control import LeaseRequest
 
 MESSAGES = "/v1/messages"
 COUNT = "/v1/messages/count_tokens"
+SIDE = {"x-claude-code-session-id": "aside"}
+"""With it, and without tools, a request counts as one of those that a client makes on its own account."""
 WRONG = ("invalid_request_error", "not_found_error", "request_too_large")
 """The errors that asking again does not help."""
 BROKEN = "the answer broke off ({}). Try again; `claude-local logs` may say why"
@@ -27,12 +29,16 @@ BROKEN = "the answer broke off ({}). Try again; `claude-local logs` may say why"
 class Session:
     """Open from its making on; what the model's window is, is known then. Raises Failure."""
 
-    def __init__(self, command: str, model: str = "") -> None:
-        """`command`: what status calls this terminal; `model`: instead of the configured one."""
+    def __init__(self, command: str, model: str = "", gives_way: bool = False) -> None:
+        """`command`: what status calls this terminal; `model`: instead of the configured one; `gives_way`: whether
+        others' conversations go before what is asked here, and are kept in memory before it."""
         settings = config.load()
         settings = settings._replace(model=launch.model_name(model or settings.model))
         self._place = directory()
         self._token = token.new()
+        self._headers = {"authorization": f"Bearer {self._token}", "content-type": "application/json"}
+        if gives_way:
+            self._headers |= SIDE
         folder, logs = launch.folder(), settings.logs.absolute()
         request = LeaseRequest(token.digest(self._token), os.getpid(), command, folder, 0, settings.model)
         self._lease = attach.attach(self._place, request, lambda limit: spawn.start(self._place, logs, folder, limit))
@@ -74,9 +80,8 @@ class Session:
         if connected is None:
             raise Failure(BROKEN.format("no sidecar is running"))
         connection = UnixConnection(connected)
-        headers = {"authorization": f"Bearer {self._token}", "content-type": "application/json"}
         try:
-            connection.request("POST", path, json.dumps({"model": self.model, **body}), headers)
+            connection.request("POST", path, json.dumps({"model": self.model, **body}), self._headers)
             answer = connection.getresponse()
             if answer.status != 200:
                 raise failure(json.loads(answer.read()))

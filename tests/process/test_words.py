@@ -158,6 +158,7 @@ def test_bench_says_what_it_measured(home: Home) -> None:
         each["tokens_per_s"] * each["cold_s"] == pytest.approx(each["prompt_tokens"]) for each in figures["reading"]
     )
     assert [each["streams"] for each in figures["writing"]] == [1, 4]
+    assert {each["priority"] for each in home.status()["recent"][-8:]} == {"side"}  # conversations go before it
     # What it calls cold was read, and what it calls warm was not.
     tokens = home.status()["tokens"]
     assert tokens["read"] > sum(sizes) and tokens["from_memory"] > 0.9 * sum(sizes)
