@@ -7,11 +7,11 @@ symbolic link is removed, and never followed.
 import contextlib
 import os
 import shutil
-import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from shim.install import occupied
 from sidecar import config
 from sidecar.config import Config
 
@@ -72,12 +72,11 @@ def found(looked: Iterable[Place]) -> list[Belonging]:
 
 
 def size(path: Path) -> int:
-    """Bytes, links not followed; what cannot be read counts nothing."""
+    """Bytes, links not followed and hard links counted once; what cannot be read counts nothing."""
+    if path.is_dir() and not path.is_symlink():
+        return occupied(path)
     with contextlib.suppress(OSError):
-        status = path.lstat()
-        if not stat.S_ISDIR(status.st_mode):
-            return status.st_size
-        return sum(map(size, path.iterdir()))
+        return path.lstat().st_size
     return 0
 
 

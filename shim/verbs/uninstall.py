@@ -46,7 +46,6 @@ def run(arguments: list[str]) -> int:
     if options.all:
         places.append(belongings.configuration())
     found, models = belongings.found(places), _models() if options.models else []
-    is_global = folder.path.exists()
     if not options.all and config.config_file().exists():
         print(f"{config.config_file()} stays, unless you say --all")
     if not found and not models:
@@ -54,13 +53,14 @@ def run(arguments: list[str]) -> int:
         belongings.tidy(places)
         return 0
     screen.console().print(listed(found, models))
-    for line in warnings(is_global, Settings(folder.journal).path, found):
+    preferences = Settings(folder.journal)
+    for line in warnings(preferences.path if preferences.is_known else "", found):
         print(line)
     if options.dry_run:
         return 0
     if not options.yes and not agrees("remove all of this?"):
         raise Failure("nothing was removed", USAGE)
-    if is_global:
+    if folder.path.exists():
         global_.off(folder)
     stop.run(["--now"])
     _wait_for_the_end(run_dir)
@@ -101,12 +101,12 @@ def grouped(found: Sequence[Belonging]) -> dict[tuple[str, Path], int]:
     return sums
 
 
-def warnings(is_global: bool, settings: str, found: Sequence[Belonging]) -> list[str]:
-    """What somebody should know before they say yes."""
+def warnings(edited: str, found: Sequence[Belonging]) -> list[str]:
+    """What somebody should know before they say yes. `edited`: the settings file that global mode has written, if any."""
     lines = [f"{each.path} is a link: it goes, what it points to stays" for each in found if each.is_link]
-    if is_global:
+    if edited:
         units = [str(file) for holder in (holders.Systemd(), holders.Launchd()) for file in holder.files()]
-        lines.append(f"Global mode is turned off, {settings} is put back" + "".join(f", {file} goes" for file in units))
+        lines.append(f"Global mode is turned off, {edited} is put back" + "".join(f", {file} goes" for file in units))
     leases = (ask("GET", control.STATUS_PATH) or {}).get("leases") or []
     if commands := [str(lease.get("command")) for lease in leases if lease.get("strong")]:
         lines.append(f"The sidecar ends, and with it the model of: {', '.join(commands)}")

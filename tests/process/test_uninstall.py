@@ -197,3 +197,13 @@ def test_what_has_been_read_goes_too(user: User) -> None:
     wait_until(lambda: prefixes.exists() and any(prefixes.iterdir()))
     user.uninstall("--yes")
     assert user.tree() == before
+
+
+def test_sizes_are_those_on_disk_and_settings_are_spoken_of_only_where_we_wrote_them(user: User) -> None:
+    """npm links its binary to a second name; a `global on` that failed has left its token."""
+    binary = user.plant(".local/share/claude-local/claude-code/2.1.330/claude", "x" * 3_000_000)
+    binary.with_name("twin").hardlink_to(binary)
+    user.plant(".local/share/claude-local/global/token")
+    said = user.uninstall("--dry-run")
+    assert " 3.0 MB" in said and "6.0 MB" not in said
+    assert "settings.json" not in said
