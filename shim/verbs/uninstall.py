@@ -102,7 +102,7 @@ def grouped(found: Sequence[Belonging]) -> dict[tuple[str, Path], int]:
 
 
 def warnings(edited: str, found: Sequence[Belonging]) -> list[str]:
-    """What somebody should know before they say yes. `edited`: the settings file that global mode has written, if any."""
+    """What somebody should know before they say yes. `edited`: the settings file that global mode wrote, if any."""
     lines = [f"{each.path} is a link: it goes, what it points to stays" for each in found if each.is_link]
     if edited:
         units = [str(file) for holder in (holders.Systemd(), holders.Launchd()) for file in holder.files()]
