@@ -96,7 +96,8 @@ def run_npm(npm: str, working: Path, lock: int) -> None:
         log.seek(0)
         said = log.read().decode(errors="replace")
     if process.returncode:
-        raise Failure(f"npm could not install Claude Code:\n{last_lines(said)}", UNAVAILABLE)
+        advice = f"Correct that and try again, or install it yourself: npm install -g {PACKAGE}@{VERSION}"
+        raise Failure(f"npm could not install Claude Code:\n{last_lines(said)}\n{advice}", UNAVAILABLE)
 
 
 def watch(process: subprocess.Popen[bytes], folder: Path) -> None:

@@ -14,6 +14,8 @@ SETTLED_S = 3.0
 """How long a speed is measured before it is shown."""
 RECENT_S = 20.0
 """How far back it is measured: what a line did minutes ago says little of how long it will take."""
+SLOWEST = 1000.0
+"""Bytes in a second below which a line is dead, and a time left would be weeks."""
 GB = 1e9
 MB = 1e6
 
@@ -31,7 +33,7 @@ class Progress:
 
     def show(self, done: int, total: int) -> None:
         """`done` of `total` bytes; 0 = the total is not known yet."""
-        speed = self._speed(done) if total else 0.0
+        speed = self._speed(done) if total else None
         if self._terminal:
             self._draw(bar(self._what, done, total, speed, _columns()))
         elif (step := tenth(done, total)) != self._last:
@@ -43,14 +45,14 @@ class Progress:
             _write("\r\x1b[K")
             self._drawn = False
 
-    def _speed(self, done: int) -> float:
-        """Bytes in a second of late; 0 = too early to say."""
+    def _speed(self, done: int) -> float | None:
+        """Bytes in a second of late; None = too early to say."""
         now = self._clock()
         self._seen.append((now, done))
         while now - self._seen[0][0] > RECENT_S and len(self._seen) > 2:
             self._seen.popleft()
         since, before = self._seen[0]
-        return (done - before) / (now - since) if now - since >= SETTLED_S else 0.0
+        return (done - before) / (now - since) if now - since >= SETTLED_S else None
 
     def _draw(self, line: str) -> None:
         if line != self._last:
@@ -59,7 +61,7 @@ class Progress:
             self._drawn = True
 
 
-def bar(what: str, done: int, total: int, speed: float = 0.0, columns: int = 80) -> str:
+def bar(what: str, done: int, total: int, speed: float | None = None, columns: int = 80) -> str:
     """One line that fits: what, a bar, how much of how much, bytes each second and how long it will take yet."""
     begin = f"claude-local: {what} "
     if not total:
@@ -75,16 +77,20 @@ def bar(what: str, done: int, total: int, speed: float = 0.0, columns: int = 80)
     return f"{begin}[{'#' * full}{'.' * (width - full)}]{end}"
 
 
-def pace(done: int, total: int, speed: float) -> str:
-    """How fast, and how long still; empty while that is not known."""
-    if speed <= 0 or done >= total:
+def pace(done: int, total: int, speed: float | None) -> str:
+    """How fast, and how long still; empty while that is not known (None)."""
+    if speed is None or done >= total:
         return ""
+    if speed < SLOWEST:
+        return ", nothing arrives"
     return f", {speed / MB:.{0 if speed >= 10 * MB else 1}f} MB/s, {left(total - done, speed)}"
 
 
 def left(count: int, speed: float) -> str:
     """How long so many bytes take yet."""
     seconds = round(count / speed)
+    if seconds >= 7200:
+        return f"{seconds // 3600} h left"
     return f"{seconds // 60} min left" if seconds >= 120 else f"{seconds} s left"
 
 

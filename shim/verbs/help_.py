@@ -29,6 +29,8 @@ of {config}:
   CLAUDE_LOCAL_MODEL           phi-3-mini, demo, a hub id (org/name), a folder
   CLAUDE_LOCAL_GRACE           seconds from the last terminal to the end; never
   CLAUDE_LOCAL_UNLOAD          seconds without a request until the model leaves
+  CLAUDE_LOCAL_PROFILE         full, lean, bare: what of its prompt Claude Code
+                               sends; or --local-profile X before its arguments
   CLAUDE_LOCAL_NO_INSTALL      1 = never install Claude Code, say how instead
 """
 

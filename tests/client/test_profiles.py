@@ -8,8 +8,9 @@ import pytest
 
 from sidecar.speeds import Speeds
 from tests.client.conftest import machine
-from tests.client.home import MODEL, Home
+from tests.client.home import MODEL, SHIM, Home
 from tests.client.recorder import Recorder
+from tests.client.screen import Screen, trust
 
 FILE_TEXT = "green apples on a table"
 BASE = {"Bash", "Edit", "Read"}
@@ -66,6 +67,14 @@ def test_words_of_claude_codes_own_are_not_disturbed(home: Home) -> None:
     for name in ("full", "lean", "bare"):
         result = home.call("--local-profile", name, "mcp", "list")
         assert result.returncode == 0 and "No MCP servers" in result.stdout, result
+
+
+def test_the_barest_one_works_on_a_terminal_too(home: Home) -> None:
+    trust(home)
+    with Screen(home, *SHIM, "--local-profile", "bare") as screen:
+        screen.wait_for("? for shortcuts")
+        screen.submit("run echo river stone lamp")
+        screen.wait_for("The command printed: river stone lamp")
 
 
 def test_a_short_window_chooses_a_smaller_prompt_and_says_so_once(claude: Path) -> None:

@@ -8,13 +8,15 @@ MB = 1_000_000
 
 
 def test_neither_speed_nor_time_are_made_up() -> None:
-    assert pace(5, 10, 0.0) == pace(10, 10, 5.0) == ""
+    assert pace(5, 10, None) == pace(10, 10, 5.0) == ""
+    assert pace(5, 10 * MB, 0.0) == pace(5, 10 * MB, 999.0) == ", nothing arrives"
     assert pace(0, 100 * MB, 5.0 * MB) == ", 5.0 MB/s, 20 s left"
-    assert [left(count, 1.0) for count in (1, 119, 120, 7500)] == [
+    assert left(36_000, 1.0) == "10 h left"
+    assert [left(count, 1.0) for count in (1, 119, 120, 7100)] == [
         "1 s left",
         "119 s left",
         "2 min left",
-        "125 min left",
+        "118 min left",
     ]
 
 
