@@ -77,9 +77,12 @@ def draw(found: dict[str, Setting]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("setting", "value", "from"):
         table.add_column(heading, overflow="fold")
+    usual = Config()
+    places = {"disk_cache": usual.prefixes, "data_dir": usual.data, "log_dir": usual.logs}
     for name, each in found.items():
         origin = "config.toml" if each.origin == str(file) else each.origin or "default"
-        table.add_row(name, shown(each.value), origin, style="" if each.origin else "dim")
+        value = shown(each.value) if each.value != "" else str(places.get(name, "the platform's"))
+        table.add_row(name, value, origin, style="" if each.origin else "dim")
     screen.print(table)
     screen.print(f"\nfile: {file}" + ("" if file.exists() else " (not there yet)"), soft_wrap=True)
 
@@ -89,7 +92,7 @@ def shown(value: object) -> str:
         return "on" if value else "off"
     if value == NEVER:
         return "never"
-    return f"{value:g}" if isinstance(value, float) else str(value) or "the platform's"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _plain(value: object) -> object:

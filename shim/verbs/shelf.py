@@ -122,17 +122,24 @@ def _curated(about: Model, stored: hub.Stored | None) -> Item:
 
 
 def _with_disk(item: Item, stored: hub.Stored) -> Item:
-    path = hub.cached(stored.repository)
+    path = _cached(stored.repository)
     files = _inspected(path) if path else None
     state = "whole" if files else "partial"
     return replace(item, stored=stored.bytes, state=state, files=files or item.files)
 
 
 def _other(stored: hub.Stored) -> Item | None:
-    path = hub.cached(stored.repository)
+    path = _cached(stored.repository)
     if not path or not _generates(path) or not (files := _inspected(path)):
         return None
     return Item(stored.repository, stored.repository, files, None, stored.bytes, "whole")
+
+
+def _cached(repository: str) -> Path | None:
+    try:
+        return hub.cached(repository)
+    except hub.HubError:
+        return None  # a folder there that no repository can be called like
 
 
 def _at(name: str, path: Path) -> Item:

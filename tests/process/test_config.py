@@ -31,6 +31,9 @@ def test_each_setting_says_where_it_comes_from(user: Home) -> None:
     assert found["context"] == {"value": 0, "from": "default"}
     shown = user.call("config").stdout.splitlines()
     assert any(line.split() == ["unload", "60", "config.toml"] for line in shown)
+    user.environment.pop("CLAUDE_LOCAL_DATA_DIR")
+    usual = ["data_dir", str(user.folder / ".local/share/claude-local"), "default"]
+    assert any(line.split() == usual for line in user.call("config").stdout.splitlines())
 
 
 def test_set_and_unset_change_one_line_and_nothing_else(user: Home) -> None:

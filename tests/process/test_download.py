@@ -91,7 +91,7 @@ def test_a_file_that_is_changed_on_the_way_is_fetched_anew(hub: Hub, tmp_path: P
     assert (Path(model["path"]) / "model.safetensors").read_bytes() == (hub.files / "model.safetensors").read_bytes()
 
 
-def test_a_disk_that_fills_up_keeps_what_came(hub: Hub, tmp_path: Path) -> None:
+def test_a_disk_that_fills_up_meanwhile_is_said(hub: Hub, tmp_path: Path) -> None:
     """A file system of its own, which somebody else fills while the download goes on."""
     namespace = ["unshare", "-m" if os.geteuid() == 0 else "-rm"]
     if subprocess.run([*namespace, "true"], capture_output=True).returncode:

@@ -1,5 +1,6 @@
 """Which models fit, and which one is recommended: arithmetic over what is free, without looking at any machine."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,10 @@ def test_the_hubs_cache_is_read_as_it_lies(tmp_path: Path, monkeypatch: pytest.M
     (part / "b.part").write_bytes(b"123")
     (tmp_path / "models--no--weights" / "blobs").mkdir(parents=True)
     (tmp_path / "datasets--some--data" / "blobs").mkdir(parents=True)
+    (tmp_path / "models--a--b--c" / "blobs").mkdir(parents=True)
+    (tmp_path / "models--a--b--c" / "blobs" / "d.part").touch()
+    assert shelf._cached("a/b/c") is None
+    shutil.rmtree(tmp_path / "models--a--b--c")
     kept = {each.repository: (each.bytes, each.partial) for each in hub.stored()}
     assert kept == {"some/model": (5, False), "other/one": (3, True)}
     assert hub.remove("some/model") == 5 and [each.repository for each in hub.stored()] == ["other/one"]
