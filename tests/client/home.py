@@ -45,6 +45,7 @@ class Machine:
             "CLAUDE_LOCAL_DISK_CACHE": "off",
             "CLAUDE_LOCAL_GRACE": str(grace),
             "CLAUDE_LOCAL_MODEL": MODEL,
+            "CLAUDE_LOCAL_PROFILE": "full",  # what is sent must not depend on how busy the machine was before
         }
 
     def processes(self) -> list[psutil.Process]:

@@ -78,7 +78,7 @@ def test_the_barest_one_works_on_a_terminal_too(home: Home) -> None:
 
 
 def test_a_short_window_chooses_a_smaller_prompt_and_says_so_once(claude: Path) -> None:
-    with machine(grace=600, CLAUDE_LOCAL_CONTEXT="16000") as place:
+    with machine(grace=600, CLAUDE_LOCAL_CONTEXT="16000", CLAUDE_LOCAL_PROFILE="auto") as place:
         home = Home("home", place, claude)
         with Recorder(home, claude) as recorder:
             result = home.call("--print", "Hello in 5 words")
@@ -94,6 +94,7 @@ def test_a_short_window_chooses_a_smaller_prompt_and_says_so_once(claude: Path) 
 
 def test_the_speed_is_measured_and_a_slow_one_is_remembered(lonely: Home) -> None:
     """Measured by the sidecar on a whole first prompt; then made slow by hand, as no machine of the tests' is."""
+    lonely.environment["CLAUDE_LOCAL_PROFILE"] = "auto"
     assert "claude-local:" not in lonely.call("--print", "Hello in 5 words").stderr
     speeds = Speeds(lonely.machine.folder / "data" / "speeds.json")
     assert speeds.best(MODEL) > 0
