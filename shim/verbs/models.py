@@ -17,7 +17,7 @@ from shim.verbs.screen import console
 from shim.verbs.shelf import Item
 from sidecar import config, control, download, hub
 from sidecar.download import ModelUnavailable
-from sidecar.models import ALIASES
+from sidecar.models import ALIASES, MODELS
 
 EXAMPLES = (
     ("claude-local models", "all of them, and our choice for this machine"),
@@ -124,8 +124,10 @@ def show(as_json: bool) -> None:
     screen = console()
     screen.print(drawn(found, settings.model, chosen, screen.width >= WIDE))
     marks = [f"* the default   > our choice for this machine ({size(free)} of memory free)"]
+    if about := MODELS.get(chosen):
+        marks.append(f"  {chosen}: {about.good_for}; licence: {about.licence}")
     if chosen != settings.model:
-        marks.append(f"To use it: claude-local models use {chosen}")
+        marks.append(f"  to use it: claude-local models use {chosen}")
     marks.append("16k: memory with 16,384 tokens in use   here: the window that it would have")
     screen.print("", *marks, sep="\n", soft_wrap=True)
 
