@@ -101,7 +101,8 @@ class Settings:
         """Put back what was there before us; raises Failure. Nothing to do is no failure."""
         if not self._is_known:
             return
-        self._reach(self._journal.without_us)
+        if os.path.isdir(os.path.dirname(self.path)):  # else it was never made, or is gone
+            self._reach(self._journal.without_us)
         if self._journal.made_folder:
             with contextlib.suppress(OSError):
                 os.rmdir(os.path.dirname(self.path))  # unless the client has made itself at home there
