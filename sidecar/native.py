@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sidecar.config import scratch
 
-MALLOC = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "262144", "MALLOC_TRIM_THRESHOLD_": "262144"}
+MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "262144", "MALLOC_TRIM_THRESHOLD_": "262144"}
 """glibc gives freed memory back to the machine: without these it keeps the holes between what is still used."""
 
 
