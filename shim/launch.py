@@ -24,6 +24,7 @@ BACKLOG = 128
 
 def main() -> int:
     """The console script. Returns the exit code of a verb or a failure; otherwise this process is the command."""
+    _hold_standard_streams()
     try:
         word, arguments = words.split(sys.argv[1:])
         if word:
@@ -50,7 +51,6 @@ def main() -> int:
 
 def launch(arguments: list[str]) -> None:
     """Become the command `arguments`, with a model behind it; raises Failure."""
-    _hold_standard_streams()
     settings = config.load()
     for name, near in config.unknown_variables():
         if near:

@@ -18,6 +18,8 @@ CHOICES = {
     "log_level": ("debug", "info", "warning", "error"),
 }
 """The settings that are one of a few words."""
+PORTS = range(1024, 65536)
+"""Those that a user may have."""
 
 
 class ConfigError(Exception):
@@ -141,6 +143,8 @@ def _checked(found: Mapping[str, Setting]) -> Config:
     config = Config(**values)  # type: ignore[arg-type]  # _parse gives each field the type of its default
     if not NEVER > config.memory_caution_gb >= config.memory_critical_gb >= config.memory_emergency_gb:
         raise ConfigError("memory_caution_gb, memory_critical_gb and memory_emergency_gb must fall in this order.")
+    if config.port not in PORTS:
+        raise ConfigError(f"port: {config.port} is none: choose one from {PORTS[0]} to {PORTS[-1]}.")
     return config
 
 

@@ -109,8 +109,12 @@ def _look(folder: Path) -> Stored | None:
 
 
 def remove(repository: str) -> int:
-    """Delete all that the cache holds of a repository; returns the bytes. Raises OSError."""
+    """Delete all that the cache holds of a repository; returns the bytes. Of one that is a link to somewhere else the
+    link goes. Raises OSError."""
     folder = _blobs(repository).parent
+    if folder.is_symlink():
+        folder.unlink()
+        return 0
     found = _look(folder)
     shutil.rmtree(folder)
     shutil.rmtree(place() / ".locks" / folder.name, ignore_errors=True)
@@ -123,8 +127,9 @@ def place() -> Path:
 
 
 def damaged(snapshot: Path) -> list[Path]:
-    """The files of a snapshot whose content is not what the hub said it was. Reads all of them: seconds for each GB."""
-    return [file for file in sorted(snapshot.iterdir()) if not _is_whole(file.resolve())]
+    """The files of a snapshot whose content is not what the hub said it was. Reads all of them: seconds for each GB.
+    Folders, in which some repositories keep other formats, are not what a model is read from."""
+    return [file for file in sorted(snapshot.iterdir()) if not file.is_dir() and not _is_whole(file.resolve())]
 
 
 def _is_whole(blob: Path) -> bool:

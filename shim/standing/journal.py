@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from shim.failure import IO_ERROR, Failure
 from shim.standing import preferences
 from shim.standing.preferences import Keys
 
@@ -66,14 +67,17 @@ class Journal(NamedTuple):
 
     @classmethod
     def load(cls, file: Path) -> Self | None:
-        """The journal on disk, or None."""
+        """The journal on disk, or None; raises Failure."""
         try:
             table = json.loads(file.read_bytes())
+            table["before"], table["base"] = decode(table["before"]), decode(table["base"])
+            table["ours"] = {tuple(path): values for path, values in table["ours"]}
+            return cls(**{**table, "afters": tuple(table["afters"])})
         except FileNotFoundError:
             return None
-        table["before"], table["base"] = decode(table["before"]), decode(table["base"])
-        table["ours"] = {tuple(path): values for path, values in table["ours"]}
-        return cls(**{**table, "afters": tuple(table["afters"])})
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            advice = f"Take what names 127.0.0.1 or {file.parent} out of your settings.json, and remove {file}"
+            raise Failure(f"{file} cannot be read ({error}). {advice}", IO_ERROR) from None
 
 
 def digest(text: bytes | None) -> str:

@@ -103,4 +103,4 @@ class State(NamedTuple):
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError) as error:
-            raise Failure(f"{folder.state} cannot be read ({error}). Run: claude-local global on", INTERNAL) from None
+            raise Failure(f"{folder.state} cannot be read ({error}). Run: claude-local global off", INTERNAL) from None

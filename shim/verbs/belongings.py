@@ -1,22 +1,31 @@
 """What of ours lies on this machine, and its removal. Everything is known by name; a folder goes when it is empty.
 
-Folders can be configured to be anywhere, somebody's home even: so nothing is ours only because of where it lies. A
-symbolic link is removed, and never followed.
+Folders can be configured to be anywhere, somebody's home even: so nothing is ours only because of where it lies, nor
+because it has a name as common as "global" or "poetry.lock". A symbolic link is removed, and never followed.
 """
 
 import contextlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
 from shim.install import occupied
+from shim.verbs.journal import FILES
 from sidecar import config
 from sidecar.config import Config
 
 PREFIX = "[0-9a-f]" * 32
 """The folder of one model's prefixes."""
+
+INSIDE = {
+    "claude-code": ("[0-9]*.[0-9]*.[0-9]*", "install.lock"),
+    "global": ("token", "state.json", "journal.json", "lock", "life.lock", "*.part"),
+    PREFIX: ("about.json*", "*.safetensors*", "*.part"),
+}
+"""What is in a folder of ours that may be where others have one of that name."""
 
 
 class Place(NamedTuple):
@@ -48,18 +57,20 @@ def places(settings: Config, run: Path) -> list[Place]:
     return [
         Place("Claude Code", data, ("claude-code",)),
         Place("global mode", data, ("global",)),
-        Place("measured speeds", data, ("speeds.json*",)),
+        Place("measured speeds", data, ("speeds.json", "speeds.[0-9]*")),
         *(Place("what has been read", folder, (PREFIX,)) for folder in prefixes),
         Place("compiled kernels", cache, ("kernels",)),
-        Place("logs", logs, ("sidecar.log*", "relay.log*")),
-        Place("sockets and locks", run, ("socket", "socket.*", "*.lock", "claude-settings-*.json")),
+        Place("logs", logs, tuple(f"{log}{end}" for log in FILES for end in ("", ".[0-9]", ".part"))),
+        Place(
+            "sockets and locks", run, ("socket", "socket.[0-9]*", "life.lock", "spawn.lock", "claude-settings-*.json")
+        ),
     ]
 
 
 def configuration() -> Place:
     """What the user has written, or had us write."""
     file = config.config_file()
-    return Place("configuration", file.parent, (file.name, f"{file.name}.*"))
+    return Place("configuration", file.parent, (file.name, f".{file.name}.[0-9]*"))
 
 
 def found(looked: Iterable[Place]) -> list[Belonging]:
@@ -109,7 +120,16 @@ def tidy(looked: Iterable[Place]) -> list[Path]:
 def _matching(place: Place) -> Iterator[Path]:
     # A link to a folder is found by its own name, and what lies behind it is not looked at.
     for name in place.names:
-        yield from sorted(place.folder.glob(name))
+        for path in sorted(place.folder.glob(name)):
+            inside = INSIDE.get(name)
+            yield from _ours_of(path, inside) if inside and path.is_dir() and not path.is_symlink() else [path]
+
+
+def _ours_of(folder: Path, names: tuple[str, ...]) -> list[Path]:
+    """The folder itself if all in it is ours, else what of it is."""
+    every = sorted(folder.iterdir())
+    ours = [each for each in every if any(fnmatchcase(each.name, name) for name in names)]
+    return [folder] if ours == every else ours
 
 
 def _upwards(folder: Path) -> list[Path]:

@@ -62,8 +62,8 @@ def run(arguments: list[str]) -> int:
 
 def check_port(port: int) -> int:
     """The port, if it is one; raises Failure."""
-    if not 1024 <= port <= 65535:
-        raise Failure(f"port {port}: choose one from 1024 to 65535", USAGE)
+    if port not in config.PORTS:
+        raise Failure(f"port {port}: choose one from {config.PORTS[0]} to {config.PORTS[-1]}", USAGE)
     return port
 
 
@@ -105,11 +105,20 @@ def off(folder: Folder) -> None:
         preferences = Settings(folder.journal)
         was_on = preferences.is_known
         preferences.off()
-        state = State.load(folder)
-        holders.named(state.holder if state else "").end(folder)
+        for holder in holding(folder):
+            holder.end(folder)
         folder.clear()
     folder.remove()
     print("global mode is off: settings are as they were" if was_on else "global mode is off")
+
+
+def holding(folder: Folder) -> list[holders.Holder]:
+    """Who has the port; each that may have it where the state cannot be read."""
+    try:
+        state = State.load(folder)
+    except Failure:
+        return [holders.Systemd(), holders.Launchd(), holders.Relay()]
+    return [holders.named(state.holder if state else "")]
 
 
 def limits(settings: Config, secret: str, port: int, model: str) -> LeaseEvent:

@@ -75,6 +75,6 @@ def _write(events: Iterable[dict[str, Any]], begins: Callable[[], None]) -> str:
 
 
 def _count(text: str) -> int:
-    if not text.isdigit() or int(text) == 0:
+    if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of tokens")
     return int(text)

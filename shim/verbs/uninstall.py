@@ -60,7 +60,7 @@ def run(arguments: list[str]) -> int:
         return 0
     if not options.yes and not agrees("remove all of this?"):
         raise Failure("nothing was removed", USAGE)
-    if folder.path.exists():
+    if folder.state.exists() or folder.journal.exists():
         global_.off(folder)
     stop.run(["--now"])
     _wait_for_the_end(run_dir)

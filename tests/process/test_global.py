@@ -245,6 +245,30 @@ def test_another_port_replaces_the_first(place: Standing) -> None:
     assert place.settings.read_text() == BEFORE
 
 
+def test_a_state_that_cannot_be_read_is_no_dead_end(place: Standing) -> None:
+    """A disk that was full, an editor: what the message says to do must do."""
+    assert place.on().returncode == 0
+    (place.files / "state.json").write_text("[]")
+    again = place.on()
+    assert again.returncode == 70 and again.stderr.endswith("Run: claude-local global off\n")
+    place.off()
+    assert place.settings.read_text() == BEFORE
+    assert not place.files.exists()
+    place.wait_until_at_rest()
+    assert not place.ours()
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"path": 1}'])
+@pytest.mark.parametrize("words", ["global", "global off", "uninstall --yes"])
+def test_a_journal_that_cannot_be_read_is_said_in_a_line(place: Standing, text: str, words: str) -> None:
+    place.files.mkdir(parents=True)
+    (place.files / "journal.json").write_text(text)
+    result = place.call(*words.split())
+    assert result.returncode == 74 and result.stderr.count("\n") == 1
+    assert f"and remove {place.files / 'journal.json'}" in result.stderr
+    assert place.settings.read_text() == BEFORE
+
+
 def test_many_at_once_agree(place: Standing) -> None:
     words = ["global", "on", "--detached", "--port", str(place.port)]
     crowd = [place.start(*words) for _ in range(5)] + [place.start("global", "off") for _ in range(5)]

@@ -90,6 +90,9 @@ def test_a_terminal_shows_how_far_it_is_and_a_killed_download_goes_on(user: Home
 
 def test_pull_checks_what_is_there_and_fetches_what_is_damaged(user: Home, hub: Hub) -> None:
     user.call("models", "pull", REPOSITORY)
+    other_format = weights(user).parent / "original" / "params.json"  # as other programs fetch it
+    other_format.parent.mkdir()
+    other_format.write_text("{}")
     whole = user.call("models", "pull", REPOSITORY)
     assert "checking what is here" in whole.stderr and "downloading" not in whole.stderr
     data = (hub.files / "model.safetensors").read_bytes()
@@ -98,6 +101,18 @@ def test_pull_checks_what_is_there_and_fetches_what_is_damaged(user: Home, hub: 
         mended = user.call("models", "pull", REPOSITORY)
         assert mended.returncode == 0 and "model.safetensors is damaged, and fetched again" in mended.stderr
         assert weights(user).read_bytes() == data
+    assert other_format.exists()
+
+
+def test_of_a_model_that_is_a_link_the_link_is_removed(user: Home) -> None:
+    """Somebody has moved it to a bigger disk."""
+    user.call("models", "pull", REPOSITORY)
+    place = weights(user).parents[2]
+    moved = place.rename(user.folder / "bigger")
+    place.symlink_to(moved)
+    removed = user.call("models", "rm", "--yes", REPOSITORY)
+    assert removed.returncode == 0, removed
+    assert not place.is_symlink() and list(moved.glob("snapshots/*/model.safetensors"))
 
 
 def test_a_person_is_asked_before_anything_is_removed(user: Home) -> None:

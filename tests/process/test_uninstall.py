@@ -165,8 +165,16 @@ def test_a_configured_folder_keeps_what_is_not_ours(user: User) -> None:
     """Somebody may have configured their home."""
     for name in ("DATA_DIR", "LOG_DIR", "DISK_CACHE"):
         user.environment[f"CLAUDE_LOCAL_{name}"] = str(user.folder)
+    user.environment["CLAUDE_LOCAL_RUN_DIR"] = str(user.folder)
+    user.folder.chmod(0o700)
+    user.plant("claude-code/source/main.c")
+    user.plant("global/tokens/notes")
+    user.plant("global/mine")
+    user.plant("b" * 32 + "/mine")
+    for name in ("poetry.lock", "socket.io", "speeds.json.old", "sidecar.log.notes"):
+        user.plant(name)
     before = user.tree()
-    for name in ("claude-code/2.1.330/file", "sidecar.log", "a" * 32 + "/about.json"):
+    for name in ("claude-code/2.1.330/file", "sidecar.log", "sidecar.log.1", "a" * 32 + "/about.json", "life.lock"):
         user.plant(name)
     assert f"{user.folder} stays" in user.uninstall("--yes")
     assert user.tree() == before

@@ -128,6 +128,16 @@ def test_a_reader_that_has_seen_enough_is_no_error(home: Home) -> None:
     assert (result.returncode, result.stdout, result.stderr) == (0, "Hello", "")
 
 
+@pytest.mark.parametrize("word", ["status", "help", "models", "run Hello", "doctor --quick platform"])
+def test_closed_streams_and_a_full_disk_are_no_crash(home: Home, word: str) -> None:
+    """As in cron, or where a script has closed what it does not need."""
+    for closed in ("<&-", ">&-", "<&- >&- 2>&-"):
+        result = home.run("sh", "-c", f"{' '.join(SHIM)} {word} {closed}")
+        assert (result.returncode, result.stderr) == (0, ""), closed
+    full = home.run("sh", "-c", f"{' '.join(SHIM)} {word} >/dev/full")
+    assert (full.returncode, full.stderr) == (71, "claude-local: No space left on device\n")
+
+
 def test_a_sidecar_that_is_killed_is_one_line(lonely: Home) -> None:
     process = begun(lonely)
     os.kill(lonely.status()["pid"], signal.SIGKILL)

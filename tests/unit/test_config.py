@@ -37,6 +37,8 @@ def test_switches_take_the_usual_words(tmp_path: Path, raw: str, value: bool) ->
         ("model = 3", {}, "not a text"),
         (None, {"CLAUDE_LOCAL_GRACE": "soon"}, "CLAUDE_LOCAL_GRACE: 'soon'"),
         (None, {"CLAUDE_LOCAL_UNLOAD": "-1"}, "CLAUDE_LOCAL_UNLOAD"),
+        ("port = 80", {}, "from 1024 to 65535"),
+        (None, {"CLAUDE_LOCAL_PORT": "65536"}, "from 1024 to 65535"),
         (None, {"CLAUDE_LOCAL_CONTEXT": "1.5"}, "whole number"),
         (None, {"CLAUDE_LOCAL_LOG_LEVEL": "verbose"}, "none of debug"),
         (None, {"CLAUDE_LOCAL_KV_BITS": "6"}, "none of auto, 16, 8, 4"),
