@@ -3,7 +3,8 @@
 The client locks it by a folder beside it, and so do we. Editors and scripts do not: so the file is replaced by an
 exchange, which hands us whatever was there in that very moment; if that is not what we had read, somebody was faster,
 and what they changed is put on top. Who had read the file before us and writes it after us undoes our edit: it is
-looked at for a moment longer, and done again. Each step is written down first (journal), so that after a kill the next
+looked at for a moment longer, and done again; an editor that saves an hour later what it has read before is beyond
+that, and the doctor's to find. Each step is written down first (journal), so that after a kill the next
 call goes on where this one ended.
 """
 

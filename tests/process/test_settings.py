@@ -310,6 +310,7 @@ def test_a_crowd_loses_nothing(
     Who writes in place leaves half a text when somebody looks at the wrong moment; we must not be killed over it, too.
     """
     monkeypatch.setattr(settings, "STALE", 2.0)  # a writer may be held up where a thousand run
+    monkeypatch.setattr(settings, "SETTLE", 0.25)  # the product's own
     user = User(tmp_path)
     writers = 1000 if FULL else 30
     rounds = 100 if FULL else 6
