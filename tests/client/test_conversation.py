@@ -17,7 +17,7 @@ SCHEMA: Any = {
 TOOLS: Any = [{"name": name, "description": "Does it.", "input_schema": SCHEMA} for name in ("read", "write")]
 
 
-@pytest.fixture(scope="module", params=["phi3", "qwen", "llama"])
+@pytest.fixture(scope="module", params=["phi3", "qwen", pytest.param("llama", marks=pytest.mark.full)])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RandomModel]:
     """No tools in the template; a strict "system first" rule and dropped thoughts; headers and trimmed contents."""
     with random_model(tmp_path_factory.mktemp("model"), request.param, max_position_embeddings=32768) as model:

@@ -52,7 +52,7 @@ def is_asked(home: Home) -> bool:
     return bool(status(home).get("requests", {}).get("running"))
 
 
-@pytest.mark.parametrize("moment", ["before the first byte", "in the middle"])
+@pytest.mark.parametrize("moment", [pytest.param("before the first byte", marks=pytest.mark.full), "in the middle"])
 def test_a_sidecar_that_is_killed_costs_a_pause(home: Home, moment: str) -> None:
     for _ in range(ROUNDS):
         form = ["--output-format", "stream-json", "--verbose", "--include-partial-messages"]

@@ -17,7 +17,8 @@ BASE = {"Bash", "Edit", "Read"}
 SIX = BASE | {"Write", "Grep", "Glob"}
 
 EACH = pytest.mark.parametrize(
-    ("name", "smallest", "largest"), [("full", 42_000, 56_000), ("lean", 14_000, 21_000), ("bare", 3_000, 6_000)]
+    ("name", "smallest", "largest"),
+    [pytest.param("full", 42_000, 56_000, marks=pytest.mark.full), ("lean", 14_000, 21_000), ("bare", 3_000, 6_000)],
 )
 """Bytes of the first request. The client's next version may send a little more or less; not another order."""
 
@@ -92,6 +93,7 @@ def test_a_short_window_chooses_a_smaller_prompt_and_says_so_once(claude: Path) 
         home.close()
 
 
+@pytest.mark.full
 def test_the_speed_is_measured_and_a_slow_one_is_remembered(lonely: Home) -> None:
     """Measured by the sidecar on a whole first prompt; then made slow by hand, as no machine of the tests' is."""
     lonely.environment["CLAUDE_LOCAL_PROFILE"] = "auto"

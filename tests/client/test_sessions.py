@@ -60,6 +60,7 @@ def narrow(claude: Path) -> Iterator[Home]:
         home.close()
 
 
+@pytest.mark.full
 def test_a_conversation_near_the_window_is_made_shorter_and_goes_on(narrow: Home, few: tuple[str, ...]) -> None:
     trust(narrow)
     with Screen(narrow, *few) as screen:

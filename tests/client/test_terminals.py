@@ -197,7 +197,7 @@ def test_status_says_what_runs_to_people_and_to_scripts(home: Home, terminal: Se
     [lease] = [lease for lease in table["leases"] if lease["pid"] == terminal.process.pid]
     assert (lease["command"], lease["folder"]) == ("sh", str(home.project))
     text = home.call("status").stdout
-    for part in (MODEL, f"pid {engine}", f"port {terminal.port}", "Safe"):
+    for part in (MODEL, f"pid {table['pid']}", str(terminal.port), "safe"):
         assert part in text
 
 

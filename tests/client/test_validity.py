@@ -15,7 +15,7 @@ import pytest
 from tests.client.random_model import RandomModel, random_model
 from tests.schemas import SCHEMAS, many_tools
 
-CALLS = 350 if os.environ.get("CLAUDE_LOCAL_TEST_FULL") else 25
+CALLS = 350 if os.environ.get("CLAUDE_LOCAL_TEST_FULL") else 15
 """Calls in each test, on each of three models: one of each schema, or over 1,000 in all."""
 AT_ONCE = 8
 GO: Any = [{"role": "user", "content": "go"}]
@@ -73,6 +73,7 @@ def test_every_streamed_call_fits_its_schema_and_comes_in_pieces(model: RandomMo
     assert sum(pieces) > 3 * CALLS
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("model", ["qwen"], indirect=True)
 def test_a_choice_among_40_kb_of_tools_is_valid_too(model: RandomModel) -> None:
     tools: Any = [

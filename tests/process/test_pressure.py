@@ -151,7 +151,7 @@ def grow_weights(model: Path, size: int) -> None:
         out.truncate(8 + len(header) + size)
 
 
-@pytest.mark.skipif(not FULL, reason="two minutes, and a machine so small that a neighbour can decide it")
+@pytest.mark.full
 @pytest.mark.parametrize("machine", [640_000_000], indirect=True)
 def test_requests_that_need_more_than_there_is_all_end_in_an_answer_or_a_clear_refusal(machine: SmallMachine) -> None:
     """A hundred at once, short and long: their rows alone would fill the machine three times over."""
