@@ -44,7 +44,10 @@ def run(arguments: list[str]) -> int:
     with listen(port, folder) as listener:
         is_ours = not folder.token.exists()
         secret = folder.make_token()
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a kill is a Ctrl-C
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN:  # nohup's word counts
+                signal.signal(number, signal.default_int_handler)  # a kill is a Ctrl-C, and so is a closed terminal
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # a sidecar that we started and that dies leaves no zombie
         try:
             serve(listener, port, secret, folder, settings)
         except KeyboardInterrupt:

@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from shim.verbs.serve import line
@@ -78,7 +79,7 @@ def test_each_request_is_a_line(served: Served) -> None:
     assert "GET /v1/nothing  404" in served.line()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_end_leaves_nothing(served: Served, number: int) -> None:
     assert served.token_file.stat().st_mode & 0o777 == 0o600
     assert served.end(number) == 0
@@ -94,6 +95,7 @@ def test_it_goes_on_with_another_sidecar(served: Served) -> None:
     wait_until(lambda: not is_running(sidecar))
     assert served.ask("/v1/messages", message("Hello in 5 words")) == 200
     assert "POST /v1/messages  200" in served.line()
+    assert not [each for each in psutil.Process(served.process.pid).children() if each.status() == psutil.STATUS_ZOMBIE]
 
 
 def test_a_port_that_is_taken_is_said(served: Served) -> None:
