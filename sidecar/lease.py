@@ -30,13 +30,18 @@ class Lease:
         wanted = self.request
         return {
             "pid": wanted.pid,
-            "command": wanted.command,
-            "folder": wanted.folder,
+            "command": _readable(wanted.command),
+            "folder": _readable(wanted.folder),
             "port": wanted.port,
-            "model": wanted.model,
+            "model": _readable(wanted.model),
             "strong": wanted.strong,
             "since_s": round(now - self.since, 1),
         }
+
+
+def _readable(name: str) -> str:
+    """A name of the file system's may be no text: JSON has no bytes."""
+    return name.encode("utf-8", "replace").decode()
 
 
 @dataclass(slots=True)

@@ -75,7 +75,7 @@ class Journal(NamedTuple):
             return cls(**{**table, "afters": tuple(table["afters"])})
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError) as error:
             advice = f"Take what names 127.0.0.1 or {file.parent} out of your settings.json, and remove {file}"
             raise Failure(f"{file} cannot be read ({error}). {advice}", IO_ERROR) from None
 

@@ -4,6 +4,7 @@ Ours are a few keys, each a path into the JSON object. Everything else is the us
 """
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
@@ -35,7 +36,7 @@ def parse(text: bytes | None) -> Table:
     if not text.strip():
         raise Unreadable("it is empty (remove it, or write {} into it)")
     try:
-        table = json.loads(text, parse_constant=_refuse)
+        table = json.loads(text, parse_constant=_refuse, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise Unreadable(f"it is not JSON ({error})") from None
     if not isinstance(table, dict):
@@ -127,3 +128,8 @@ def _changes(old: Table, new: Table, path: Path) -> Iterator[tuple[Path, Any]]:
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is none of JSON's numbers")
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    return value if math.isfinite(value) else _refuse(number)  # would be written as Infinity, which is no JSON

@@ -53,9 +53,10 @@ def run(arguments: list[str]) -> int:
 
 def _show(console: Console, lines: Iterable[Line]) -> None:
     for line in lines:
-        shown = Text(line.text)
+        text = screen.plain(line.text)
+        shown = Text(text)
         if not line.goes_on:
-            shown = Text.assemble((line.stamp, "dim"), " ", (f"{line.source:<7}", COLOURS[line.source]), " ", line.text)
+            shown = Text.assemble((line.stamp, "dim"), " ", (f"{line.source:<7}", COLOURS[line.source]), " ", text)
         console.print(shown, soft_wrap=True)
 
 

@@ -12,3 +12,8 @@ def console(stderr: bool = False) -> Console:
     if not made.is_terminal:
         made.width = PIPED_WIDTH
     return made
+
+
+def plain(text: object) -> str:
+    """What others have written, in one line that cannot move the cursor."""
+    return "".join(each if each.isprintable() or each == "\t" else "?" for each in str(text))

@@ -21,6 +21,7 @@ from shim.verbs import screen
 from shim.verbs.asking import directory
 from shim.verbs.global_ import check_port
 from shim.verbs.parsing import Parser
+from shim.verbs.screen import plain
 from sidecar import config
 from sidecar.config import Config
 from sidecar.control import LeaseRequest
@@ -133,7 +134,7 @@ def line(request: dict[str, Any], now: str) -> Text:
     """A request that has ended, for people. Pure."""
     status = int(request.get("status") or 0)
     text = Text(f"{now}  ", style="dim")
-    text.append(f"{_plain(request.get('method'))} {_plain(request.get('path'))}", style="bold not dim")
+    text.append(f"{plain(request.get('method'))} {plain(request.get('path'))}", style="bold not dim")
     text.append(f"  {status or 'the client left'}", style="not dim " + ("green" if 200 <= status < 400 else "red"))
     for part in _parts(request):
         text.append(f"  {part}", style="not dim")
@@ -141,12 +142,8 @@ def line(request: dict[str, Any], now: str) -> Text:
 
 
 def _parts(request: dict[str, Any]) -> list[str]:
-    parts = [_plain(request["model"])] if request.get("model") else []
+    parts = [plain(request["model"])] if request.get("model") else []
     parts += [f"{request[key]:,} {key}" for key in ("read", "cached", "written") if key in request]
     parts += [f"{request['tokens_per_s']:,.0f} tokens/s"] if request.get("tokens_per_s") else []
     parts += [f"{request['seconds']:.1f} s"] if "seconds" in request else []
-    return parts + ([_plain(request["why"])] if request.get("why") else [])
-
-
-def _plain(text: object) -> str:
-    return "".join(each if each.isprintable() else "?" for each in str(text))
+    return parts + ([plain(request["why"])] if request.get("why") else [])

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from shim import relay
+from shim.verbs import logs as word
+from shim.verbs import screen
 from shim.verbs.journal import Line, Reader, Tail, merged, written
 from sidecar import logs
 
@@ -103,3 +105,9 @@ def test_a_line_is_told_once_it_is_complete(tmp_path: Path) -> None:
         log.write("oken\n")
     assert tail.more() == [Line("2026-11-25 14:00:02,000", "engine", "spoken")]
     tail.close()
+
+
+def test_what_is_logged_cannot_move_the_cursor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "sidecar.log").write_text("2026-11-25 10:00:00,123 sidecar \x1b[2Jone\n\ttwo\x07\n")
+    word._show(screen.console(), written(tmp_path))
+    assert capsys.readouterr().out == "2026-11-25 10:00:00,123 sidecar ?[2Jone\n        two?\n"

@@ -1,5 +1,7 @@
 """When the sidecar and its engine may go."""
 
+import msgspec
+
 from sidecar.config import NEVER
 from sidecar.control import LeaseRequest
 from sidecar.lease import FIRST_LEASE_S, Leases
@@ -62,3 +64,10 @@ def test_open_terminals_without_requests_let_the_engine_go() -> None:
 
 def test_never_is_never() -> None:
     assert leases(grace=NEVER).exit_at == NEVER
+
+
+def test_a_folder_whose_name_is_no_text_can_be_shown() -> None:
+    """One terminal there must not take the status away from all others."""
+    lease = leases().grant(request()._replace(folder="/home/n\udcff", command="c\udcff"), now=1)
+    shown = msgspec.json.decode(msgspec.json.encode(lease.describe(now=2)))
+    assert (shown["folder"], shown["command"]) == ("/home/n?", "c?")

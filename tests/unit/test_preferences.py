@@ -22,7 +22,9 @@ def text(table: object) -> bytes:
     return json.dumps(table, indent=2).encode()
 
 
-@pytest.mark.parametrize("wrong", [b"", b" \n", b"{", b"[]", b"1", b'{"a": NaN}', b"// x\n{}", b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize(
+    "wrong", [b"", b" \n", b"{", b"[]", b"1", b'{"a": NaN}', b'{"a": 1e400}', b"// x\n{}", b"\xff", b"[" * 100_000]
+)
 def test_what_is_no_settings_is_refused_with_the_reason(wrong: bytes) -> None:
     with pytest.raises(Unreadable, match="it is "):
         preferences.put(wrong, OURS)
