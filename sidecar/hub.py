@@ -11,7 +11,7 @@ import hashlib
 import io
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -94,8 +94,13 @@ class Stored:
 
 
 def stored() -> list[Stored]:
-    """The models in the hub's cache, whole or in part, by name; a repository without weights is none."""
-    return [found for folder in sorted(place().glob("models--*--*")) if (found := _look(folder))]
+    """The models in the hub's cache, whole or in part, by name; a repository without weights, or one that may not be
+    read, is none."""
+    found = []
+    for folder in sorted(place().glob("models--*--*")):
+        with suppress(OSError):  # another user's; or a download has just moved a file
+            found.append(_look(folder))
+    return [each for each in found if each]
 
 
 def _look(folder: Path) -> Stored | None:

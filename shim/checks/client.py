@@ -51,6 +51,10 @@ def judge_settings(files: Iterable[Path], managed: Path | None, edited: str = ""
             names = overriding(_table(file))
         except ValueError as error:
             return warning(f"{file} is no JSON ({error}): Claude Code ignores all of it", f"correct {file}")
+        except OSError as error:
+            return warning(
+                f"{file} cannot be read ({error.strerror}), by Claude Code neither", f"ls -ld {file}, chmod u+r it"
+            )
         if names and str(file.resolve()) != edited:
             text = f"{file} sets {', '.join(names)}: a claude that a script starts goes there"
             return warning(f"{text}, `claude-local claude` does not", f'take it out of "env" in {file}')

@@ -1,6 +1,7 @@
 """`claude-local models` against a stand-in of the hub: what is fetched, kept, listed, chosen and removed."""
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,6 +103,19 @@ def test_pull_checks_what_is_there_and_fetches_what_is_damaged(user: Home, hub: 
         assert mended.returncode == 0 and "model.safetensors is damaged, and fetched again" in mended.stderr
         assert weights(user).read_bytes() == data
     assert other_format.exists()
+
+
+def test_a_model_that_may_not_be_read_hides_no_other(user: Home) -> None:
+    """Fetched by another user, or by root in a container."""
+    user.call("models", "pull", REPOSITORY)
+    foreign = weights(user).parents[3] / "models--of--root"
+    (foreign / "blobs").mkdir(parents=True)
+    foreign.chmod(0)
+    as_others = ["setpriv", "--inh-caps=-all", "--bounding-set=-dac_override,-dac_read_search"]
+    result = user.run(*(as_others if os.geteuid() == 0 else []), *SHIM, "models", "--json")
+    foreign.chmod(0o700)
+    assert result.returncode == 0, result
+    assert REPOSITORY in [each["name"] for each in json.loads(result.stdout)["models"]]
 
 
 def test_of_a_model_that_is_a_link_the_link_is_removed(user: Home) -> None:

@@ -206,6 +206,11 @@ def test_an_administrators_settings_beat_us_and_their_values_are_not_shown(tmp_p
     assert client.judge_settings([], managed).level == "ok"
 
 
+def test_settings_that_cannot_be_read_are_a_warning(tmp_path: Path) -> None:
+    found = client.judge_settings([tmp_path], None)
+    assert found.level == "warning" and f"{tmp_path} cannot be read (Is a directory)" in found.text
+
+
 @pytest.mark.parametrize(
     ("status", "said", "level"),
     [(0, "2.1.330 (Claude Code)", "ok"), (0, "3.0.1", "ok"), (0, "1.9.0", "warning"), (1, "2.1.3", "failure")],
