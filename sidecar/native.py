@@ -24,8 +24,15 @@ def environment(platform: str = sys.platform) -> dict[str, str]:
     with suppress(OSError):
         folder = scratch()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        inherited["TMPDIR"] = str(folder)
+        if _is_ours_alone(folder):
+            inherited["TMPDIR"] = str(folder)
     return inherited
+
+
+def _is_ours_alone(folder: Path) -> bool:
+    """Whether nobody else may write there: XDG_CACHE_HOME may be a folder in which others make theirs first."""
+    status = folder.stat()
+    return status.st_uid == os.geteuid() and not status.st_mode & 0o022
 
 
 def blas(libraries: Path = Path("/usr/lib")) -> Path | None:
