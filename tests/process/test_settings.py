@@ -196,7 +196,7 @@ def _kill_before(step: int) -> None:
 
 
 @pytest.mark.parametrize("next_is", ["on", "off"])
-@pytest.mark.parametrize("act", ["on", "on again", "off"])
+@pytest.mark.parametrize("act", ["on", pytest.param("on again", marks=pytest.mark.full), "off"])
 def test_a_kill_at_any_step_leaves_a_way_back(
     user: User, act: str, next_is: str, figure: Callable[[str], None]
 ) -> None:
@@ -301,7 +301,9 @@ def begin(act: Callable[[], None]) -> int:
         os._exit(1)
 
 
-@pytest.mark.parametrize("way", ["as the client", "by rename", "in place"])
+@pytest.mark.parametrize(
+    "way", ["as the client", *(pytest.param(way, marks=pytest.mark.full) for way in ("by rename", "in place"))]
+)
 def test_a_crowd_loses_nothing(
     tmp_path: Path, way: str, figure: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -158,6 +158,7 @@ def test_a_sidecar_that_it_starts_keeps_nothing_of_its_surroundings(lonely: Home
 
 
 def test_bench_says_what_it_measured(home: Home) -> None:
+    wait_until(lambda: not home.status().get("requests", {}).get("running"))
     result = home.call("bench", "--json")
     assert (result.returncode, result.stderr) == (0, "")
     figures = json.loads(result.stdout)

@@ -12,7 +12,7 @@ from sidecar.engine.admission import Room
 from sidecar.engine.flow import Flow
 from sidecar.engine.model import Model, load
 from sidecar.engine.prefix import PrefixCache
-from sidecar.engine.scheduler import Scheduler
+from sidecar.engine.scheduler import FEW, Scheduler
 from sidecar.fit import Costs
 from sidecar.frames import (
     Conversation,
@@ -114,7 +114,8 @@ def test_what_two_prompts_have_in_common_is_read_once_and_the_rest_by_each(dense
     engine.run()
     common = min(started.cached_tokens for started in engine.of(Started) if started.cached_tokens)
     assert common > 1400
-    assert engine.read == sum(each.prompt_tokens - 1 for each in engine.of(Started)) - 2 * common
+    once = sum(each.prompt_tokens - 1 for each in engine.of(Started)) - 2 * common
+    assert once - 3 * FEW <= engine.read <= once, "the last few of each may be read by the pass for its first token"
     for number, asked in asks.items():
         alone.prefixes.shed(0)
         alone.ask(number, asked, system)
@@ -163,7 +164,7 @@ def test_who_reads_for_a_more_urgent_one_is_read_before_others(dense: Model) -> 
 def test_a_short_prompt_of_another_session_passes_four_long_ones(dense: Model) -> None:
     engine = Engine(dense)
     for number in range(1, 5):
-        engine.ask(number, words(900, number), session="a")
+        engine.ask(number, words(600, number), session="a")
     engine.step()
     engine.ask(5, "hello", session="b")
     engine.run()
