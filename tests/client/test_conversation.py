@@ -50,7 +50,9 @@ def reply_to(message: Any, turn: int) -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    "thinking", [{"type": "disabled"}, {"type": "adaptive", "display": "omitted"}], ids=["", "thinking"]
+    "thinking",
+    [{"type": "disabled"}, pytest.param({"type": "adaptive", "display": "omitted"}, marks=pytest.mark.full)],
+    ids=["", "thinking"],
 )
 def test_twenty_turns_read_only_what_is_new(model: RandomModel, thinking: Any) -> None:
     messages: list[Any] = [{"role": "user", "content": f"Begin, {thinking['type']}."}]

@@ -149,13 +149,14 @@ def shown(request: pytest.FixtureRequest) -> tuple[Word, Home]:
     return word, request.getfixturevalue(word.where)
 
 
-@pytest.mark.parametrize("columns", WIDTHS)
+@pytest.mark.parametrize("columns", [WIDTHS[0], pytest.param(WIDTHS[1], marks=pytest.mark.full)])
 def test_a_word_on_a_terminal(shown: tuple[Word, Home], columns: int) -> None:
     word, home = shown
     text, _ = screen_of(home, word.words, columns)
     compare(f"{word.name}-{columns}", settled(text))
 
 
+@pytest.mark.full
 def test_a_word_without_colour_says_the_same(shown: tuple[Word, Home]) -> None:
     """Colour repeats what the words say."""
     word, home = shown
