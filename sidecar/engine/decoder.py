@@ -154,6 +154,8 @@ class Decoder:
         if not guesses:
             batch.advance()
             tokens, now = batch.collect(), time.perf_counter()
+            if _trims(batch):
+                self._speculation.came(tokens[0], self._lookup_of(row).guess)
             if self._stepped_at:
                 self._speculation.stepped(now - self._stepped_at)
             self._stepped_at = now
@@ -171,10 +173,18 @@ class Decoder:
     def _guesses(self, batch: Batch, row: Row) -> list[int]:
         """What may come next, at least two tokens or none."""
         most = min(self._speculation.length(), self._left(row))
-        if most < 2 or any(type(layer) not in (KVCache, QuantizedKVCache) for layer in batch.cache):
+        if most < 2 or not _trims(batch):
             return []
-        if self._lookup is None or self._lookup[0] is not row:
-            self._lookup = row, Lookup(row.tokens)
-        guesses = self._lookup[1].guess(most)
+        guesses = self._lookup_of(row).guess(most)
         end = next((index for index, token in enumerate(guesses) if token in self.end), len(guesses))
         return guesses[:end] if end > 1 else []
+
+    def _lookup_of(self, row: Row) -> Lookup:
+        if self._lookup is None or self._lookup[0] is not row:
+            self._lookup = row, Lookup(row.tokens)
+        return self._lookup[1]
+
+
+def _trims(batch: Batch) -> bool:
+    """Whether what was guessed wrongly can be taken out of its caches again."""
+    return all(type(layer) in (KVCache, QuantizedKVCache) for layer in batch.cache)

@@ -1,8 +1,10 @@
 """Prompt lookup: agents repeat what they have read, so what followed the last few tokens before may follow again. Pure.
 
-A guess costs a place in a pass that is made anyway, and whether that pays depends on the machine and on the text: it is
-measured as it runs.
+A guess costs a place in a pass that is made anyway, and whether that pays depends on the machine and on the text. So
+guesses are first only compared with what comes, which costs nothing; and once they are used, their gain is measured.
 """
+
+from collections.abc import Callable
 
 NGRAMS = (3, 2)
 """Tokens that must have occurred before, the longer first: it is right more often."""
@@ -10,6 +12,8 @@ SHORTEST, FIRST, LONGEST = 2, 4, 16
 """Tokens guessed at once: the first is only compared with the one that is being computed already."""
 FADE = 0.2
 """Weight of each new try in the average gain."""
+PROMISING = 1.5
+"""Tokens of a guess that must have been right on average, of late, before guesses are used: one alone gains nothing."""
 TRIES = 4
 """Tries before a verdict."""
 PAUSE, LONGEST_PAUSE = 64, 4096
@@ -50,9 +54,25 @@ class Speculation:
         self._plain = float("inf")
         self._gain, self._tries = 0.0, 0
         self._off, self._pause = 0, PAUSE
+        self._promise = 0.0
+        """Tokens that were right, on average."""
+        self._coming: list[int] = []
+        self._right = 0
+
+    def came(self, token: int, guess: Callable[[int], list[int]]) -> None:
+        """A plain step gave this token: was it guessed? `guess` says what may follow it."""
+        if self._coming:
+            if token == self._coming.pop(0):
+                self._right += 1
+                if self._coming:
+                    return
+            self._promise = (1 - FADE) * self._promise + FADE * self._right
+        self._coming, self._right = guess(FIRST), 0
 
     def length(self) -> int:
         """Tokens to guess now, 0 while it does not pay."""
+        if self._promise < PROMISING:
+            return 0
         if self._off:
             self._off -= 1
             return 0
@@ -66,6 +86,8 @@ class Speculation:
         """So many of the guessed tokens were right, and trying took the place of `gained` plain steps."""
         saved = gained * self._plain - seconds
         self._gain = saved if not self._tries else (1 - FADE) * self._gain + FADE * saved
+        self._promise = (1 - FADE) * self._promise + FADE * gained
+        self._coming = []
         self._tries += 1
         self._length = min(LONGEST, 2 * guessed) if gained == guessed else max(SHORTEST, gained + 1)
         if self._tries < TRIES:

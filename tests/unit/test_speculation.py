@@ -34,15 +34,37 @@ def test_a_longer_match_is_preferred_to_a_later_one() -> None:
     assert Lookup([1, 2, 3, 4, 9, 2, 3, 5, 1, 2, 3]).guess(2) == [4, 9]
 
 
-def test_nothing_is_guessed_before_the_speed_of_plain_steps_is_known() -> None:
+def promising() -> Speculation:
+    """One whose guesses have all been right."""
     speculation = Speculation()
+    for token in range(60):
+        speculation.came(token, lambda most, token=token: [*range(token + 1, token + 1 + most)])  # type: ignore[misc]
+    return speculation
+
+
+def test_guesses_are_used_only_once_they_have_been_seen_to_be_right() -> None:
+    wrong = Speculation()
+    wrong.stepped(0.01)
+    for token in range(200):
+        wrong.came(token, lambda most: [-1] * most)
+        assert wrong.length() == 0
+    for token in range(60):
+        wrong.came(token, lambda most, token=token: [*range(token + 1, token + 1 + most)])  # type: ignore[misc]
+    assert wrong.length() >= SHORTEST
+    for token in range(60):
+        wrong.came(token, lambda most: [])
+    assert wrong.length() >= SHORTEST, "what was not guessed was not guessed wrongly"
+
+
+def test_nothing_is_guessed_before_the_speed_of_plain_steps_is_known() -> None:
+    speculation = promising()
     assert speculation.length() == 0
     speculation.stepped(0.01)
     assert speculation.length() >= SHORTEST
 
 
 def test_guesses_get_longer_while_they_are_right_and_shorter_when_not() -> None:
-    speculation = Speculation()
+    speculation = promising()
     speculation.stepped(0.01)
     for _ in range(6):
         speculation.tried(length := speculation.length(), length, 0.012)
@@ -52,13 +74,13 @@ def test_guesses_get_longer_while_they_are_right_and_shorter_when_not() -> None:
 
 
 def test_what_does_not_pay_is_off_for_longer_and_longer_and_tried_again() -> None:
-    speculation = Speculation()
+    speculation = promising()
     pauses = list[int]()
     for _ in range(10):
         speculation.stepped(0.01)
         for _ in range(TRIES):
             assert speculation.length()
-            speculation.tried(4, 1, 0.03)  # three plain steps' time for one token
+            speculation.tried(4, 2, 0.06)  # three plain steps' time for each token
         pauses.append(0)
         while not speculation.length():
             pauses[-1] += 1
@@ -66,9 +88,9 @@ def test_what_does_not_pay_is_off_for_longer_and_longer_and_tried_again() -> Non
 
 
 def test_a_slice_of_a_prompt_between_two_steps_does_not_make_guessing_look_good() -> None:
-    speculation = Speculation()
+    speculation = promising()
     speculation.stepped(0.01)
     speculation.stepped(0.5)
     for _ in range(TRIES):
-        speculation.tried(4, 1, 0.03)
+        speculation.tried(4, 2, 0.06)
     assert speculation.length() == 0
