@@ -19,7 +19,7 @@ CAPACITY = 8 << 20
 """Bytes kept in all: some four thousand answers of five hundred tokens, or thirty thousand of a few."""
 ENTRY = 224
 """Bytes that an answer takes beside its tokens (tracemalloc says 140 to 210): of short ones the larger part."""
-PLACES = 8
+PLACES = 64
 """Of one answer in different places: what is said a thousand times, such as "Done.", is mostly sampled alike."""
 
 
@@ -39,24 +39,33 @@ class Replay:
     def add(self, said: Any, asked: bytes, tokens: list[int]) -> None:
         """`said`: anything that msgpack can hold; `asked`: the digest of what came before, which tells equal answers
         apart."""
+        self._put(_digest(said), asked + array("i", tokens).tobytes())
+
+    def find(self, said: Any, asked: bytes) -> list[int]:
+        """The answer given there; else the last one in these words: a client may have changed what came before. Empty
+        when there is none.
+
+        What is found stays that place's own: else an equal answer, given later, would change all the earlier ones.
+        """
         key = _digest(said)
+        versions = self._answers.get(key, ())
+        found = next((version for version in versions if version.startswith(asked)), None)
+        if found is None:
+            found = asked + next((version[DIGEST:] for version in reversed(versions) if len(version) > DIGEST), b"")
+            self._put(key, found)
+        else:
+            self._answers[key] = self._answers.pop(key)  # the most recently used
+        return array("i", found[DIGEST:]).tolist()
+
+    def _put(self, key: bytes, version: bytes) -> None:
         versions = self._answers.pop(key, ())
         self._held -= _size(versions)
-        others = [version for version in versions if not version.startswith(asked)]
-        versions = (*others[1 - PLACES :], asked + array("i", tokens).tobytes())
+        others = [other for other in versions if other[:DIGEST] != version[:DIGEST]]
+        versions = (*others[1 - PLACES :], version)
         self._answers[key] = versions
         self._held += _size(versions)
         while self._held > self._capacity:
             self._held -= _size(self._answers.pop(next(iter(self._answers))))
-
-    def find(self, said: Any, asked: bytes) -> list[int] | None:
-        """The answer given there; else the last one in these words: a client may have changed what came before."""
-        versions = self._answers.pop(key := _digest(said), None)
-        if versions is None:
-            return None
-        self._answers[key] = versions
-        found = next((version for version in versions if version.startswith(asked)), versions[-1])
-        return array("i", found[DIGEST:]).tolist()
 
 
 def _digest(said: Any) -> bytes:

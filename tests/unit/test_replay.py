@@ -22,7 +22,19 @@ def test_after_a_change_of_what_came_before_the_last_answer_in_these_words_serve
     replay.add("done", ASKED, [1, 2])
     replay.add("done", ELSEWHERE, [3])
     assert replay.find("done", b"changed".ljust(DIGEST)) == [3]
-    assert replay.find("never said", ASKED) is None
+    assert replay.find("never said", ASKED) == []
+
+
+def test_what_was_found_for_a_place_stays_whatever_is_said_later() -> None:
+    """Of a conversation that goes on, no word may change: all after it would be read again."""
+    replay = Replay()
+    replay.add("done", ELSEWHERE, [3])
+    places = [bytes([number]).ljust(DIGEST) for number in range(2)]
+    first = replay.find("done", places[0]), replay.find("from before a restart", places[1])
+    replay.add("done", b"later".ljust(DIGEST), [4])
+    replay.add("from before a restart", b"later".ljust(DIGEST), [5])
+    assert (replay.find("done", places[0]), replay.find("from before a restart", places[1])) == first == ([3], [])
+    assert replay.find("from before a restart", b"new".ljust(DIGEST)) == [5]
 
 
 def test_an_answer_given_again_replaces_the_first() -> None:
@@ -38,15 +50,16 @@ def test_the_least_recently_used_are_forgotten() -> None:
         replay.add(word, ASKED, [1, 1])
     replay.find("a", ASKED)
     replay.add("d", ASKED, [1, 1])
-    assert [word for word in "abcd" if replay.find(word, ASKED)] == ["a", "c", "d"]
+    assert [word for word in "acdb" if replay.find(word, ASKED)] == ["a", "c", "d"]
 
 
 def test_what_is_said_everywhere_is_kept_for_the_last_places() -> None:
     replay = Replay()
     for number in range(100):
         replay.add("done", bytes([number]).ljust(DIGEST), [number])
-    kept = [number for number in range(99) if replay.find("done", bytes([number]).ljust(DIGEST)) == [number]]
-    assert kept == [*range(100 - PLACES, 99)]
+    last_first = reversed(range(99))
+    kept = [number for number in last_first if replay.find("done", bytes([number]).ljust(DIGEST)) == [number]]
+    assert kept == [*reversed(range(100 - PLACES, 99))]
 
 
 @pytest.mark.parametrize("tokens", [4, 400])
@@ -60,7 +73,7 @@ def test_what_is_counted_is_what_is_held(tokens: int) -> None:
         assert 350_000 < tracemalloc.get_traced_memory()[0] - before < 550_000
     finally:
         tracemalloc.stop()
-    assert replay.find("answer 4999", ASKED) == [4999] * tokens and replay.find("answer 0", ASKED) is None
+    assert replay.find("answer 4999", ASKED) == [4999] * tokens and replay.find("answer 0", ASKED) == []
 
 
 def test_a_digest_is_of_everything_before() -> None:
