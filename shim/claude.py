@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from shim import options
 from shim.failure import NO_INPUT, USAGE, Failure
 from shim.variables import ELSEWHERE
 
@@ -26,7 +27,7 @@ class Settings:
 
     def __init__(self, arguments: list[str], directory: Path) -> None:
         """Raises Failure when the user's own --settings cannot be read: before anything is started."""
-        self._arguments, self._given = take_settings(arguments)
+        self._arguments, self._given = options.take("--settings", arguments)
         self._table = read_settings(self._given) if self._given is not None else {}
         sweep(directory)
         self._path = directory / f"{PREFIX}{os.getpid()}-{os.urandom(6).hex()}.json"
@@ -39,31 +40,12 @@ class Settings:
         """The path, which the relay removes, and the descriptor, which it keeps."""
         return str(self._path), self._descriptor
 
-    def arguments(self, added: dict[str, str], options: list[str]) -> list[str]:
-        """Write the file; returns the command's arguments with it, and `options`, in front."""
+    def arguments(self, added: dict[str, str], more: list[str]) -> list[str]:
+        """Write the file; returns the command's arguments with it, and `more`, in front."""
         table = merge(self._table, added, wants_auto_mode(self._arguments))
         with os.fdopen(os.dup(self._descriptor), "w", encoding="utf-8") as file:
             json.dump(table, file)
-        return ["--settings", str(self._path), *options, *self._arguments]
-
-
-def take_settings(arguments: list[str]) -> tuple[list[str], str | None]:
-    """Take `--settings X` and `--settings=X` out; returns what remains and the last X, as Claude Code would have it."""
-    rest: list[str] = []
-    given = None
-    queue = list(arguments)
-    while queue:
-        word = queue.pop(0)
-        if word == "--":
-            rest += [word, *queue]
-            break
-        if word == "--settings" and queue:
-            given = queue.pop(0)
-        elif word.startswith("--settings="):
-            given = word.removeprefix("--settings=")
-        else:
-            rest.append(word)
-    return rest, given
+        return ["--settings", str(self._path), *more, *self._arguments]
 
 
 def read_settings(given: str) -> dict[str, Any]:

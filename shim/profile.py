@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from shim import options
 from shim.failure import USAGE, Failure
 from sidecar.config import CHOICES
 
@@ -48,18 +49,8 @@ PROFILES = {
 def take(arguments: list[str], default: str) -> tuple[list[str], str]:
     """Take `--local-profile X` and `--local-profile=X` out of a command's arguments; returns what remains and the last
     X, or the default. Raises Failure."""
-    rest: list[str] = []
-    name = default
-    queue = list(arguments)
-    while queue:
-        word = queue.pop(0)
-        if word == "--":
-            rest += [word, *queue]
-            break
-        if word == OPTION or word.startswith(f"{OPTION}="):
-            name = word.removeprefix(OPTION).removeprefix("=") or (queue.pop(0) if queue else "")
-        else:
-            rest.append(word)
+    rest, given = options.take(OPTION, arguments)
+    name = "" if rest[-1:] == [OPTION] else default if given is None else given
     if name not in CHOICES["profile"]:
         raise Failure(f"{OPTION} {name}: it is one of {', '.join(CHOICES['profile'])}", USAGE)
     return rest, name

@@ -16,7 +16,7 @@ from shim.verbs.parsing import Parser
 from sidecar import config, control
 
 EXAMPLES = (
-    ("claude-local cache", "each model's prefixes, their size, when they were last used"),
+    ("claude-local cache", "each model's prefixes, their size and age"),
     ("claude-local cache clear", "erase all of it, in memory as well"),
 )
 

@@ -13,7 +13,7 @@ from sidecar import config
 from sidecar.config import NEVER, Config, ConfigError, Setting
 
 EXAMPLES = (
-    ("claude-local config", "each setting, its value, and where it comes from"),
+    ("claude-local config", "each setting, and where it comes from"),
     ("claude-local config set grace 60", "write it into config.toml"),
     ("claude-local config unset grace", "take it out again"),
     ("claude-local config --json", "the same for scripts"),

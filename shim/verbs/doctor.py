@@ -19,8 +19,8 @@ from shim.verbs.screen import console
 from sidecar import __version__
 
 EXAMPLES = (
-    ("claude-local doctor", "every check; its lines may be pasted into a bug report"),
-    ("claude-local doctor --quick", "all but the one that loads the model and has it answer"),
+    ("claude-local doctor", "every check; fit for a bug report"),
+    ("claude-local doctor --quick", "all but an answer of the model"),
     ("claude-local doctor model hub", "these two"),
     ("claude-local doctor --json", "for scripts"),
 )

@@ -20,7 +20,7 @@ from sidecar.download import ModelUnavailable
 from sidecar.models import ALIASES, MODELS
 
 EXAMPLES = (
-    ("claude-local models", "all of them, and our choice for this machine"),
+    ("claude-local models", "all, and our choice for this machine"),
     ("claude-local models pull qwen3-4b", "fetch it, or go on; check what is there"),
     ("claude-local models use qwen3-4b", "make it the default"),
     ("claude-local models use ./my-model", "a folder of yours"),

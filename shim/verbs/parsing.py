@@ -11,6 +11,7 @@ from shim.words import OURS
 
 Examples = Sequence[tuple[str, str]]
 """Command lines, and what each does."""
+COLUMNS = 80
 
 
 class Parser(argparse.ArgumentParser):
@@ -28,7 +29,10 @@ class Parser(argparse.ArgumentParser):
         """For completion, by argument: values that are good although they are not the only ones."""
 
     def error(self, message: str) -> NoReturn:
-        raise Failure(f"{message}{nearest(message, self.spelled())}. See: {self.prog} --help", USAGE)
+        close = nearest(message, self.spelled())
+        if close:
+            message = re.sub(r" \(choose from .*\)", "", message)
+        raise Failure(f"{message}{close}. See: {self.prog} --help", USAGE)
 
     def _check_value(self, action: argparse.Action, value: object) -> None:
         """argparse refuses () too, the absence of words that may be absent."""
@@ -48,6 +52,9 @@ def nearest(message: str, known: Sequence[str]) -> str:
 
 
 def listed(examples: Examples) -> str:
-    """Examples as help shows them."""
+    """Examples as help shows them: in two columns, or, where these are too wide for a terminal, in two lines each."""
     width = max((len(line) for line, _ in examples), default=0)
-    return "\n".join(["examples:", *(f"  {line:<{width}}  {purpose}" for line, purpose in examples)])
+    lines = [f"  {line:<{width}}  {purpose}" for line, purpose in examples]
+    if max(map(len, lines), default=0) > COLUMNS:
+        lines = [f"  {line}\n      {purpose}" for line, purpose in examples]
+    return "\n".join(["examples:", *lines])

@@ -11,7 +11,7 @@ from shim.verbs.parsing import Parser
 from sidecar import control
 
 EXAMPLES = (
-    ("claude-local status", "terminals, model, memory, what has been asked lately"),
+    ("claude-local status", "terminals, model, memory, last requests"),
     ("claude-local status --watch", "the same, live; q leaves"),
     ("claude-local status --json", "everything, for scripts"),
 )

@@ -114,7 +114,7 @@ def load(path: Path, memory: int, kv_bits: int = 16) -> Model:
     mx.eval(weights.parameters())
     kv = kv_format(weights, kv_bits)
     vocabulary, costs, pace = measure(weights, kv)
-    log.info("costs: %s", costs)
+    log.debug("costs: %s", costs)
     prompts = PromptBuilder(tokenizer)
     try:
         guide = from_tokenizer(tokenizer._tokenizer, vocabulary, sorted(tokenizer.eos_token_ids))

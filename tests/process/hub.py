@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+REPOSITORY = "someone/tiny-model"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 

@@ -6,28 +6,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.models import make_tiny
-from tests.process.hub import Hub, serving
-
-REPOSITORY = "someone/tiny-model"
-
-
-@pytest.fixture(scope="module")
-def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model whose weights are large enough to be resumed."""
-    return make_tiny(tmp_path_factory.mktemp("large"), hidden_size=256, intermediate_size=512, num_hidden_layers=4)
-
-
-@pytest.fixture
-def hub(large: Path) -> Iterator[Hub]:
-    with serving(Hub(REPOSITORY, large)) as hub:
-        yield hub
+from tests.process.hub import REPOSITORY, Hub
 
 
 def start(home: Path, url: str, name: str = REPOSITORY, before: Sequence[str] = ()) -> subprocess.Popen[str]:

@@ -164,16 +164,12 @@ def test_off_when_the_folder_is_gone(user: User) -> None:
 
 def killed_at(step: int, act: Callable[[], None]) -> bool:
     """Do it in another process that kills itself before its `step`th line; whether it came to that."""
-    child = os.fork()
-    if child == 0:
-        try:
-            _kill_before(step)
-            act()
-            os._exit(0)
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(1)
+
+    def until_then() -> None:
+        _kill_before(step)
+        act()
+
+    child = begin(until_then)
     status = os.waitpid(child, 0)[1]
     assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
     return os.WIFSIGNALED(status)

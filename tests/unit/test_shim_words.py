@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shim import claude, command, install, launch, progress, spawn, variables, verbs, words
+from shim import claude, command, install, launch, options, progress, spawn, variables, verbs, words
 from shim.failure import USAGE, Failure
 
 
@@ -108,7 +108,7 @@ def test_the_proxy_exceptions_are_extended_never_replaced(base: dict, upper: str
     ],
 )
 def test_the_users_settings_are_taken_out_of_the_arguments(arguments: list, rest: list, given: str | None) -> None:
-    assert claude.take_settings(arguments) == (rest, given)
+    assert options.take("--settings", arguments) == (rest, given)
 
 
 def test_settings_are_merged_and_only_our_names_win() -> None:
@@ -239,7 +239,8 @@ def test_each_word_has_help_with_examples_of_its_own(word: str, capsys: pytest.C
     shown = capsys.readouterr().out
     assert shown.startswith(f"usage: claude-local {word}")
     for line, purpose in verbs.verb(word).EXAMPLES:
-        assert f"claude-local {word}" in line and f"{line}  " in shown and purpose in shown
+        assert f"claude-local {word}" in line and line in shown and purpose in shown
+    assert all(len(line) <= 80 for line in shown.splitlines()), "a terminal would break it anywhere"
 
 
 @pytest.mark.parametrize(
