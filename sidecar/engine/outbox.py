@@ -11,8 +11,9 @@ from msgspec.structs import replace
 
 from sidecar.frames import Frame, TextDelta, ThinkingDelta, ToolArguments
 
-PAUSE_S = 0.04
-"""Between two writes of words."""
+PAUSE_S = 0.06
+"""The longest that words wait for more of them. Where a token takes half as long, each is written at once; where it takes
+a tenth, every write saved is about a millisecond of two cores (the sidecar's part is 0.6 ms)."""
 
 
 class Outbox:
@@ -42,9 +43,9 @@ class Outbox:
         others = [(each, frame) for each, frame in self._frames if each != stream]
         self._frames, self._last = others, {each: place for place, (each, _) in enumerate(others)}
 
-    def flush(self, at_once: bool = True) -> None:
-        """Write what there is; unless `at_once`, only where the last write was long enough ago."""
-        if self._frames and (at_once or time.monotonic() - self._sent >= PAUSE_S):
+    def flush(self, again_s: float = float("inf")) -> None:
+        """Write what there is, unless that can wait until this is asked again, `again_s` seconds from now."""
+        if self._frames and time.monotonic() + again_s - self._sent >= PAUSE_S:
             self._send(*(frame for _, frame in self._frames))
             self._frames.clear()
             self._last.clear()

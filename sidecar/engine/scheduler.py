@@ -205,7 +205,7 @@ class Scheduler:
                 self._finish(stream, "stop")
                 self._said.flush()
                 self._retire(stream)
-        self._said.flush(at_once=False)
+        self._said.flush(self._pace.step_s)
 
     def _hear(self, stream: Stream, token: int) -> None:
         stream.thinking_tokens += stream.parser.thinking

@@ -9,12 +9,12 @@ from sidecar.frames import Finished, Frame, TextDelta, ThinkingDelta, ThinkingEn
 
 
 def written(*steps: Frame | bool) -> list[list[Frame]]:
-    """The writes that follow from frames, and from flushes between them (at once or not)."""
+    """The writes that follow from frames, and from flushes between them (True: of all there is)."""
     writes: list[list[Frame]] = []
     box = Outbox(lambda *frames: writes.append([*frames]))
     for step in steps:
         if isinstance(step, bool):
-            box.flush(step)
+            box.flush(*[] if step else [0.0])
         else:
             box.add(step.id, [step])  # type: ignore[attr-defined]
     box.flush()
@@ -47,13 +47,18 @@ def test_words_wait_a_moment_for_more_and_no_longer(monkeypatch) -> None:  # typ
     monkeypatch.setattr(outbox.time, "monotonic", lambda: clock[0])
     writes: list[tuple[Frame, ...]] = []
     box = Outbox(lambda *frames: writes.append(frames))
-    for number in range(10):  # 15 ms apart
+    for number in range(10):
         box.add(1, [TextDelta(1, str(number))])
-        box.flush(at_once=False)
+        box.flush(0.015)
         clock[0] += 0.015
     assert writes == [(TextDelta(1, text),) for text in ("0", "123", "456", "789")]
+    for text in "ab":  # nor does what comes more slowly wait for what comes too late
+        clock[0] += 0.035
+        box.add(1, [TextDelta(1, text)])
+        box.flush(0.035)
+    assert writes[4:] == [(TextDelta(1, "a"),), (TextDelta(1, "b"),)]
     box.flush()
-    assert len(writes) == 4, "there is nothing left to write"
+    assert len(writes) == 6, "there is nothing left to write"
 
 
 @given(st.lists(st.one_of(st.booleans(), st.builds(TextDelta, st.integers(1, 3), st.text(max_size=3)))))
