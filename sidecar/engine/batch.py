@@ -18,7 +18,7 @@ Processor = Callable[[int | None, mx.array], mx.array]
 """From the token sampled last (None before the first) and the next one's logits, of shape (1, vocabulary), to logits.
 Called once for each token, in order. It must never raise: that would end all rows."""
 Sampler = Callable[[mx.array], mx.array]
-"""From log probabilities of shape (rows, vocabulary) to tokens of shape (rows,)."""
+"""From logits of shape (rows, vocabulary) to tokens of shape (rows,)."""
 
 
 @dataclass(eq=False, slots=True)
@@ -154,10 +154,9 @@ class Batch:
         return [layer.extract(index) for layer in self._cache]
 
     def _sample(self, logits: mx.array) -> mx.array:
-        logprobs = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
         if all(one.sampler is other.sampler for one, other in pairwise(self.rows)):
-            return self.rows[0].sampler(logprobs)
-        return mx.concatenate([row.sampler(logprobs[i : i + 1]) for i, row in enumerate(self.rows)])
+            return self.rows[0].sampler(logits)
+        return mx.concatenate([row.sampler(logits[i : i + 1]) for i, row in enumerate(self.rows)])
 
 
 def process(row: Row, sampled: int | None, logits: mx.array) -> mx.array:

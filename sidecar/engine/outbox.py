@@ -12,8 +12,8 @@ from msgspec.structs import replace
 from sidecar.frames import Frame, TextDelta, ThinkingDelta, ToolArguments
 
 PAUSE_S = 0.06
-"""The longest that words wait for more of them. Where a token takes half as long, each is written at once; where it takes
-a tenth, every write saved is about a millisecond of two cores (the sidecar's part is 0.6 ms)."""
+"""The longest that words wait for more of them. Where a token takes half as long, each is written at once; where it
+takes a tenth, every write saved is about a millisecond of two cores (the sidecar's part is 0.6 ms)."""
 
 
 class Outbox:

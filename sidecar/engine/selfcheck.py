@@ -27,10 +27,10 @@ class _Forced:
         self.seen: list[mx.array] = []
         self._tokens = tokens
 
-    def __call__(self, logprobs: mx.array) -> mx.array:
+    def __call__(self, logits: mx.array) -> mx.array:
         step = len(self.seen)
-        self.seen.append(logprobs[0])
-        return mx.array([self._tokens[step]], dtype=mx.uint32) if self._tokens else mx.argmax(logprobs, axis=-1)
+        self.seen.append(logits[0])
+        return mx.array([self._tokens[step]], dtype=mx.uint32) if self._tokens else mx.argmax(logits, axis=-1)
 
 
 def batching_fault(weights: Any, new_cache: Callable[[], Cache], vocabulary: int) -> str:

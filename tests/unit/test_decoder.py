@@ -283,7 +283,7 @@ def test_guesses_leave_the_distribution_of_samples_as_it_is(dense: Model, monkey
     """The second token's, given the first: with a guess that is right half of the time, and without any."""
     stream = begin(dense, WORDS[2], 3)
     few = (mx.arange(dense.vocabulary) // 12) == 25  # 300 to 311
-    stream.sampler = lambda logprobs: mx.random.categorical(mx.where(few, 0.4 * logprobs, -mx.inf))
+    stream.sampler = lambda logits: mx.random.categorical(mx.where(few, 0.4 * logits, -mx.inf))
     mx.random.seed(1)
     counts, cache = list[dict[int, int]](), read(dense, stream)
     for guesses in (False, True):
