@@ -11,7 +11,8 @@ import termios
 import time
 import tty
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Literal
 
 from rich.console import Group, RenderableType
 from rich.live import Live
@@ -33,15 +34,19 @@ def run(home: str) -> int:
     """Until a key or Ctrl-C says to leave; returns the exit code. `home`: the folder that is shown as ~."""
     for name in ("COLUMNS", "LINES"):
         os.environ.pop(name, None)  # they say what the size was once
-    console = screen.console()
-    with _wakeups() as wakeups, _unbuffered(), Live(console=console, screen=True, auto_refresh=False) as live:
-        try:
-            while True:
-                live.update(_frame(home), refresh=True)
-                if _left(time.monotonic() + EVERY_S, wakeups):
-                    return 0
-        except KeyboardInterrupt:
-            return 0
+    with _wakeups() as wakeups, suppress(KeyboardInterrupt):
+        while _drawn(home, wakeups) == "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)  # the terminal is the shell's, until `fg`
+    return 0
+
+
+def _drawn(home: str, wakeups: int) -> Literal["leave", "stop"]:
+    """Draw until somebody wants something else; the terminal is then as it was."""
+    with _unbuffered(), Live(console=screen.console(), screen=True, auto_refresh=False) as live:
+        while True:
+            live.update(_frame(home), refresh=True)
+            if wish := _wish(time.monotonic() + EVERY_S, wakeups):
+                return wish
 
 
 def _frame(home: str) -> RenderableType:
@@ -53,27 +58,29 @@ def _frame(home: str) -> RenderableType:
     return Group(Text.assemble(("q", "bold"), (" leaves", "dim")), "", shown)
 
 
-def _left(until: float, wakeups: int) -> bool:
-    """Wait for the next frame's time, or for a resized terminal; True when somebody wants to leave."""
+def _wish(until: float, wakeups: int) -> Literal["leave", "stop"] | None:
+    """Wait for the next frame's time, or for a resized terminal, or for somebody who wants to leave or presses
+    Ctrl-Z."""
     while (seconds := until - time.monotonic()) > 0:
         readable, _, _ = select.select([0, wakeups], [], [], seconds)
         if 0 in readable:
             keys = os.read(0, 64)
             if not keys or any(key in LEAVE for key in keys):
-                return True  # nothing to read: the terminal is gone
+                return "leave"  # nothing to read: the terminal is gone
         if wakeups in readable:
-            os.read(wakeups, 64)
-            return False
-    return False
+            return "stop" if signal.SIGTSTP in os.read(wakeups, 64) else None
+    return None
 
 
 @contextmanager
 def _wakeups() -> Iterator[int]:
-    """A descriptor that becomes readable when the terminal is resized. A SIGTERM leaves as Ctrl-C does."""
+    """A descriptor from which the signals are read that wake us: a resized terminal's, and Ctrl-Z's. A SIGTERM leaves
+    as Ctrl-C does."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    signal.signal(signal.SIGWINCH, lambda *_: None)
+    for number in (signal.SIGWINCH, signal.SIGTSTP):
+        signal.signal(number, lambda *_: None)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         yield reader

@@ -180,6 +180,19 @@ def watching(home: Home, columns: int) -> Screen:
     return screen
 
 
+def test_the_live_screen_is_stopped_and_goes_on(quiet: Home) -> None:
+    """As a shell with job control does it."""
+    line = f'set -m; {" ".join(SHIM)} status --watch; stty -a; read line; fg; echo "exit code $?"; exec sleep 600'
+    with Screen(quiet, "sh", "-c", line, columns=WIDTHS[0], lines=30) as screen:
+        screen.wait_for("q leaves")
+        screen.press("C-z")
+        assert " echo " in screen.wait_for("speed")
+        screen.press("Enter")
+        screen.wait_for("q leaves")
+        screen.press("q")
+        screen.wait_for("exit code 0")
+
+
 @pytest.mark.parametrize("columns", WIDTHS)
 def test_the_live_screen_and_its_end(busy: Home, columns: int) -> None:
     with watching(busy, columns) as screen:
