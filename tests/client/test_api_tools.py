@@ -197,13 +197,15 @@ def test_a_tool_of_the_clients_own_is_called(demo: Terminal, kind: str, name: st
 
 
 def test_a_call_comes_in_pieces_that_make_its_arguments(either: Terminal) -> None:
-    body = chosen("tool", name="move", **ONE)
+    text = {"enum": ["a text that takes longer to write than words wait for more of them, " * 12]}
+    schema = {"type": "object", "properties": {"text": text}, "required": ["text"]}
+    body = {**chosen("tool", {"name": "tell", "input_schema": schema}, name="tell", **ONE), "max_tokens": 1000}
     message, events = either.streamed(body)
     pieces = [event.delta.partial_json for event in events if event.type == "content_block_delta"]
     assert len(pieces) > 1 and all(pieces)
     [call] = message.content
     assert json.loads("".join(pieces)) == call.input
-    jsonschema.validate(call.input, POINT["input_schema"])
+    jsonschema.validate(call.input, schema)
 
 
 def test_a_call_that_is_cut_off_is_no_call(either: Terminal) -> None:

@@ -24,7 +24,7 @@ TOOLS: Any = [
 ]
 
 
-@pytest.fixture(scope="module", params=["phi3", "qwen", "mistral"])
+@pytest.fixture(scope="module", params=["phi3", "qwen", pytest.param("mistral", marks=pytest.mark.full)])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RandomModel]:
     """Without a call format of its own, with one of special tokens, and with one that nothing ends."""
     with random_model(tmp_path_factory.mktemp("model"), request.param, max_position_embeddings=32768) as model:
