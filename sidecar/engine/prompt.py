@@ -17,6 +17,7 @@ from mlx_lm.tokenizer_utils import TokenizerWrapper
 
 from sidecar.engine.call import OURS, PROBE, CallFormat, learn
 from sidecar.engine.description import definition, describe, describe_answer
+from sidecar.engine.encoder import Encoder
 from sidecar.engine.parser import is_ours, said
 from sidecar.engine.replay import Replay, digests
 from sidecar.frames import Block, Call, Conversation, Message, Result, Text, Thinking, Tool, reminder
@@ -56,6 +57,7 @@ class PromptBuilder:
             if token.special and token.content.strip()
         ]
         self._special = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))) or r"(?!)")
+        self._encoder = Encoder(tokenizer)
         self._replay = Replay()
         self._nonce = secrets.token_hex(8)
 
@@ -152,9 +154,9 @@ class PromptBuilder:
         starts: list[int] = []
 
         def encode(text: str, offset: int) -> None:
-            encoding = self._tokenizer.backend_tokenizer.encode(text, add_special_tokens=False)
-            tokens.extend(encoding.ids)
-            starts.extend(offset + start for start, _ in encoding.offsets)
+            ids, begins = self._encoder.encode(text)
+            tokens.extend(ids.tolist())
+            starts.extend((begins + offset).tolist())
 
         position = 0
         header = self._header or ""
@@ -168,6 +170,11 @@ class PromptBuilder:
             tokens += answer
             starts += [cut] * len(answer)
             position = at + len(mark)
+        # Cut as it will be once there is an answer, so that what stands before it is encoded once.
+        at = head.rfind(header, position) if self._special.match(header) else -1
+        if at >= 0:
+            encode(head[position:at], position)
+            position = at
         encode(head[position:] + prefill, position)
         return tokens, starts
 

@@ -7,6 +7,7 @@ import pytest
 from mlx_lm.utils import load_tokenizer
 
 from sidecar.anthropic.request import conversation, parse_count
+from sidecar.engine.encoder import Encoder
 from sidecar.engine.prompt import Prompt, PromptBuilder
 from sidecar.frames import Call, Conversation, Message, Result, Text, Tool
 from tests.agent import request
@@ -90,6 +91,18 @@ def test_an_answer_in_words_comes_back_as_it_was_sampled(any_builder: Builder) -
     any_builder.prompts.remember(first, [Text("Well.")], [7, 7, 7])
     second = any_builder.build(ASK, Message("assistant", (Text("Well."),)), GIVEN_WORDS).tokens
     assert second[: len(first.tokens) + 3] == [*first.tokens, 7, 7, 7]
+
+
+def test_a_turn_encodes_only_what_is_new(any_builder: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    system, encoded = "Be kind. " * 100, list[str]()
+    really = Encoder._encode
+    monkeypatch.setattr(Encoder, "_encode", lambda self, text: encoded.append(text) or really(self, text))
+    first = any_builder.build(ASK, system=system)
+    assert len("".join(encoded)) > len(system)
+    any_builder.prompts.remember(first, [Text("Well.")], [7, 7, 7])
+    encoded.clear()
+    any_builder.build(ASK, Message("assistant", (Text("Well."),)), GIVEN_WORDS, system=system)
+    assert 0 < len("".join(encoded)) < 200
 
 
 def test_the_boundaries_are_where_neighbours_part(any_builder: Builder) -> None:
