@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import log2
 
 from sidecar.engine.turns import Rank
-from sidecar.fit import CHUNK, SHORTEST_CHUNK
+from sidecar.fit import CHUNK, SHORTEST_CHUNK, STEP
 
 SLICE_S, ALONE_S = 0.15, 1.0
-"""Seconds that a piece of a prompt may take: beside streams (their longest gap, 220 to 360 ms as measured), alone (how
-late a cancel is seen). Pieces of 0.05 s are read a third more slowly, with 0.3 s the gap comes near half a second."""
+"""Seconds that a piece of a prompt takes, about: beside streams (their longest gap is 250 ms then, as measured), alone
+(how late a cancel is seen). Pieces of 0.05 s are read a third more slowly, with 0.3 s the gap is 400 ms."""
 SHARE = 0.25
 """Part of the time that running streams get while a prompt is read: they keep so much of their speed, and the prompt
 takes about 1 / (1 - SHARE) of its time.
@@ -73,6 +74,9 @@ def decodes(seconds: float, pace: Pace) -> int:
 
 
 def piece(decoding: bool, pace: Pace) -> int:
-    """How many tokens are read at once, beside running streams or alone."""
-    budget = int(pace.rate * (SLICE_S if decoding else ALONE_S))
-    return max(SHORTEST_CHUNK, min(CHUNK, budget // SHORTEST_CHUNK * SHORTEST_CHUNK))
+    """How many tokens are read at once, beside running streams or alone: whole steps of a cache or an even part of one,
+    whichever is next to what the time allows. Else there would be a scrap to read before each step's end."""
+    tokens = max(SHORTEST_CHUNK, pace.rate * (SLICE_S if decoding else ALONE_S))
+    if tokens < STEP:
+        return SHORTEST_CHUNK << round(log2(tokens / SHORTEST_CHUNK))
+    return min(CHUNK, round(tokens / STEP) * STEP)

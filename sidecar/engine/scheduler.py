@@ -104,7 +104,7 @@ class Scheduler:
         if todo.reader is not None:
             self._said.flush()  # a piece takes longer than words should wait
             self._read(self.reading[todo.reader], todo.tokens)
-        self._decode(todo.decodes)
+        self._decode(todo.decodes, has_read=todo.reader is not None)
         if self._ended != ended:
             mx.clear_cache()
             self.line.ask_again()
@@ -147,6 +147,8 @@ class Scheduler:
             self.memory.run(stream, tokens, read)
             self.decoding.paused()
             seconds = time.perf_counter() - began
+            if self.decoding:
+                seconds = max(seconds / 2, seconds - self._pace.step_s)  # the step that was under way
             self._pace.read(tokens, seconds)
             self._shares.charge(stream.session, seconds, wanting)
             stream.read += tokens
@@ -177,12 +179,13 @@ class Scheduler:
                 stream.heard_first = True
         stream.cache = None
 
-    def _decode(self, steps: int) -> None:
-        for _ in range(steps):
+    def _decode(self, steps: int, has_read: bool) -> None:
+        for number in range(steps):
             if self.decoding:
                 began = time.perf_counter()
                 self._sampled(self.decoding.step())
-                self._pace.decoded(time.perf_counter() - began)
+                if number or not has_read:  # the first after a piece was computed together with it
+                    self._pace.decoded(time.perf_counter() - began)
 
     def _sampled(self, results: list[Sampled]) -> None:
         for stream, tokens, end, cache in results:

@@ -123,18 +123,20 @@ def through(terminal: Endpoint, tokens: int, seed: str) -> dict[str, float]:
     stream.close()
     answer = prompt.answer()
     start, end = answer.began, answer.began + answer.first
-    meanwhile = [start, *(when for when in texts(stream) if start < when < end), end]
+    meanwhile = [(when, length) for when, length in texts(stream) if start < when < end]
+    times = [start, *(when for when, _ in meanwhile), end]
+    alone_speed = sum(length for _, length in quiet[1:]) / (quiet[-1][0] - quiet[0][0])
     return {
-        "gap": max(after - before for before, after in pairwise(meanwhile)),
-        "kept": (len(meanwhile) - 2) / (end - start) / ((len(quiet) - 1) / (quiet[-1] - quiet[0])),
+        "gap": max(after - before for before, after in pairwise(times)),
+        "kept": sum(length for _, length in meanwhile) / (end - start) / alone_speed,
         "prefill": answer.first / alone.first,
         "alone": alone.first,
     }
 
 
-def texts(stream: Stream) -> list[float]:
-    """When each piece of text came so far."""
-    return [when for when, event in events(stream.chunks, ended=False) if read(event)[0]]
+def texts(stream: Stream) -> list[tuple[float, int]]:
+    """When each piece of text came so far, and how many characters it has: several tokens may come as one."""
+    return [(when, len(words)) for when, event in events(stream.chunks, ended=False) if (words := read(event)[0])]
 
 
 def bare(model: Path, tokens: int, seed: str) -> dict[str, float]:

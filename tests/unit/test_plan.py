@@ -4,6 +4,7 @@ import pytest
 
 from sidecar.engine.plan import ALONE_S, CHUNK, MOST_DECODES, SHARE, SLICE_S, Pace, Plan, decodes, piece, schedule
 from sidecar.engine.turns import Rank
+from sidecar.fit import STEP
 from sidecar.frames import Priority
 
 FIRST: Rank = (False, 0, Priority.MAIN, 0.0)
@@ -16,7 +17,7 @@ LATER: Rank = (False, 0, Priority.SIDE, 0.0)
         ([], False, 1000, Plan(None, 0, 0)),
         ([], True, 1000, Plan(None, 0, 1)),
         ([(FIRST, 50)], False, 1000, Plan(0, 50, 0)),
-        ([(LATER, 20), (FIRST, 5000)], False, 1000, Plan(1, 992, 0)),
+        ([(LATER, 20), (FIRST, 5000)], False, 1000, Plan(1, 1024, 0)),
         ([(FIRST, 20), (LATER, 5)], True, 1000, Plan(0, 20, 1)),
         ([(FIRST, 9000)], False, 1e9, Plan(0, CHUNK, 0)),  # alone: whole chunks
         ([(FIRST, 9000)], False, 0.1, Plan(0, 32, 0)),  # however slow, something is read
@@ -28,8 +29,11 @@ def test_one_step(reading: list[tuple[Rank, int]], decoding: bool, rate: float, 
 
 
 @pytest.mark.parametrize(("decoding", "seconds"), [(True, SLICE_S), (False, ALONE_S)])
-def test_a_piece_fits_its_time_at_the_measured_speed(decoding: bool, seconds: float) -> None:
-    assert seconds * 0.75 <= piece(decoding, Pace(1000)) / 1000 <= seconds
+@pytest.mark.parametrize("rate", [250, 400, 700, 1000, 1300, 1700, 1900])
+def test_a_piece_fits_its_time_and_the_steps_of_a_cache(decoding: bool, seconds: float, rate: float) -> None:
+    size = piece(decoding, Pace(rate))
+    assert seconds / 1.5 <= size / rate <= seconds * 1.5
+    assert size % STEP == 0 or STEP % size == 0
 
 
 def test_the_pace_follows_what_is_measured_but_not_tiny_slices() -> None:
