@@ -288,8 +288,8 @@ class PrefixCache:
         """Keep in memory what was on disk alone, all of it or nothing."""
         sizes = {node: sum(array.nbytes for array in _flat(payload)) for node, payload in payloads.items()}
         if self._make_room(sum(sizes.values()), end) >= 0:
+            mx.eval([_flat(payload) for payload in payloads.values()])  # together: their files are read side by side
             for node, payload in payloads.items():
-                mx.eval(_flat(payload))
                 self._set(node, payload, sizes[node])
 
     def _shed_disk(self, disk: Disk) -> None:
