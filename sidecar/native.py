@@ -1,9 +1,11 @@
 """What mlx is given by its surroundings: a fast matrix product, a sparing malloc, a folder for its kernels."""
 
+import ctypes
 import os
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from sidecar.config import scratch
 
@@ -27,6 +29,16 @@ def environment(platform: str = sys.platform) -> dict[str, str]:
         if _is_ours_alone(folder):
             inherited["TMPDIR"] = str(folder)
     return inherited
+
+
+def give_back(library: Any = None) -> None:
+    """Have malloc give the machine what it keeps between the pieces that are used: some milliseconds.
+
+    glibc must be asked to; where there is no such call, nothing is done. `library`: the C library, of this process.
+    """
+    trim = getattr(library or ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _is_ours_alone(folder: Path) -> bool:

@@ -12,6 +12,7 @@ from typing import Literal
 import mlx.core as mx
 from mlx_lm.generate import generation_stream
 
+from sidecar import native
 from sidecar.engine.admission import Admission, Room
 from sidecar.engine.decoder import Decoder, Sampled
 from sidecar.engine.line import Line
@@ -114,6 +115,7 @@ class Scheduler:
         wanted -= mx.get_cache_memory()
         mx.clear_cache()
         self.prefixes.shed(self.prefixes.nbytes - max(0, wanted))
+        native.give_back()
 
     def _begin(self, stream: Stream, verdict: Verdict) -> None:
         if verdict.act != "begin":
