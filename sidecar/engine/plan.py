@@ -11,12 +11,12 @@ SLICE_S, ALONE_S = 0.15, 1.0
 """Seconds that a piece of a prompt takes, about: beside streams (their longest gap is 250 ms then, as measured), alone
 (how late a cancel is seen). Pieces of 0.05 s are read a third more slowly, with 0.3 s the gap is 400 ms."""
 SHARE = 0.25
-"""Part of the time that running streams get while a prompt is read: they keep so much of their speed, and the prompt
-takes about 1 / (1 - SHARE) of its time.
+"""Part of the time that running streams get while a prompt is read: they keep nearly so much of their speed, and the
+prompt takes about 1 / (1 - SHARE) of its time.
 
-Measured (25 million parameters in fp32, two cores that others used too, 6,282 tokens, medians of four): 0.1 keeps 11 %
-and takes 1.09 times as long, 0.2: 23 % and 1.22, 0.25: 27 % and 1.34, 0.33: 28 % and 1.45, 0.5: 47 % and 1.90. Both at
-once is not to be had from one thread: MLX's CPU backend holds it for 99 % of a pass given to a stream of its own.
+Measured (25 million parameters in fp32, two cores, 12,000 tokens, medians of two): 0.1 keeps 9 % and takes 1.13 times
+as long, 0.2: 16 % and 1.24, 0.25: 21 % and 1.34, 0.33: 27 % and 1.48, 0.5: 43 % and 1.94. What one gains the other
+loses: MLX's CPU backend holds the thread for 99 % of a pass given to a stream of its own.
 """
 MOST_DECODES = 32
 """Decode steps in a row, so that a new request is soon seen."""

@@ -89,7 +89,7 @@ def peers(table: Table) -> str:
     lines = [
         f"Seconds to the first word of an agent's prompt of {tokens:,} tokens (in brackets: of the same server's first "
         f"prompt), then tokens per second of all streams together. Medians of {len(rounds)} rounds, "
-        f"model {table['key']['model']}.",
+        f"model {table['key']['model']}. Where it says error, the server answered with one.",
         "",
         f"| | {' | '.join(NAMES[name] for name in names)} |",
         "|---|" + "---:|" * len(names),
