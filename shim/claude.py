@@ -50,6 +50,8 @@ class Settings:
 
 def read_settings(given: str) -> dict[str, Any]:
     """The user's settings: a file's name, or the JSON itself. Raises Failure with one line."""
+    if not given:
+        raise Failure("--settings needs a file's name, or JSON", USAGE)
     inline = given.lstrip().startswith("{")
     what = "the JSON of --settings" if inline else given
     try:

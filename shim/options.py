@@ -2,10 +2,8 @@
 
 
 def take(option: str, arguments: list[str]) -> tuple[list[str], str | None]:
-    """Take `OPTION X` and `OPTION=X` out, as far as `--`; returns what remains and the last X.
-
-    One without a value stays: whoever it goes to has words for that.
-    """
+    """Take `OPTION X` and `OPTION=X` out, as far as `--`; returns what remains and the last X, empty where it is left
+    out."""
     rest: list[str] = []
     given = None
     queue = list(arguments)
@@ -14,8 +12,8 @@ def take(option: str, arguments: list[str]) -> tuple[list[str], str | None]:
         if word == "--":
             rest += [word, *queue]
             break
-        if word == option and queue:
-            given = queue.pop(0)
+        if word == option:
+            given = queue.pop(0) if queue else ""
         elif word.startswith(f"{option}="):
             given = word.removeprefix(f"{option}=")
         else:

@@ -50,7 +50,7 @@ def take(arguments: list[str], default: str) -> tuple[list[str], str]:
     """Take `--local-profile X` and `--local-profile=X` out of a command's arguments; returns what remains and the last
     X, or the default. Raises Failure."""
     rest, given = options.take(OPTION, arguments)
-    name = "" if rest[-1:] == [OPTION] else default if given is None else given
+    name = default if given is None else given
     if name not in CHOICES["profile"]:
         raise Failure(f"{OPTION} {name}: it is one of {', '.join(CHOICES['profile'])}", USAGE)
     return rest, name

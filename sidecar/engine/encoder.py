@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 CAPACITY = 2 << 20
 """Bytes kept: the texts of some 250,000 tokens."""
-SHORTEST = 512
-"""Characters from which on a text is kept; shorter ones are encoded in no time."""
+SHORTEST = 2048
+"""Characters from which on a text is kept; shorter ones are encoded within two milliseconds."""
 
 Encoded = NDArray[np.int32]
 """Of shape (2, tokens): the tokens, and where in the text each begins."""

@@ -94,7 +94,7 @@ def test_an_answer_in_words_comes_back_as_it_was_sampled(any_builder: Builder) -
 
 
 def test_a_turn_encodes_only_what_is_new(any_builder: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
-    system, encoded = "Be kind. " * 100, list[str]()
+    system, encoded = "Be kind. " * 300, list[str]()
     really = Encoder._encode
     monkeypatch.setattr(Encoder, "_encode", lambda self, text: encoded.append(text) or really(self, text))
     first = any_builder.build(ASK, system=system)

@@ -104,7 +104,7 @@ def test_the_proxy_exceptions_are_extended_never_replaced(base: dict, upper: str
         (["--settings={}", "-p"], ["-p"], "{}"),
         (["--settings", "a", "--settings=b"], [], "b"),
         (["-p", "--", "--settings", "a"], ["-p", "--", "--settings", "a"], None),
-        (["--settings"], ["--settings"], None),
+        (["--settings"], [], ""),
     ],
 )
 def test_the_users_settings_are_taken_out_of_the_arguments(arguments: list, rest: list, given: str | None) -> None:
@@ -152,6 +152,11 @@ def test_settings_that_cannot_be_used_are_named(tmp_path: Path, text: str | None
     assert caught.value.exit_code == code
     assert str(file) in caught.value.reason
     assert "\n" not in caught.value.reason
+
+
+def test_settings_that_are_left_out_are_asked_for() -> None:
+    with pytest.raises(Failure, match="needs a file's name"):
+        claude.read_settings("")
 
 
 def test_settings_may_be_the_json_itself() -> None:
