@@ -132,7 +132,8 @@ def check(terminal: Terminal, case: Case) -> None:
         usage = message.usage
         assert usage.input_tokens + (usage.cache_read_input_tokens or 0) == counted
         if case.stop is not None:
-            assert message.stop_reason == case.stop
+            by_itself = terminal.model != "demo" and case.stop == "max_tokens" and message.stop_reason == "end_turn"
+            assert by_itself or message.stop_reason == case.stop  # noise may end anywhere
         if case.kinds is not None:
             assert re.fullmatch(case.kinds, " ".join(block.type for block in message.content))
     if terminal.model == "demo":
