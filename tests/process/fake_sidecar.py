@@ -378,10 +378,11 @@ def is_fake(pid: int) -> bool:
 def is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except ProcessLookupError:
         return False
-    stat = Path(f"/proc/{pid}/stat")
-    return not (stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
+    except FileNotFoundError:
+        return not Path("/proc/self").exists()  # it has ended just now, if there is a /proc at all
 
 
 if __name__ == "__main__":
