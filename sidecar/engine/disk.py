@@ -34,6 +34,9 @@ FORMAT = "1"
 
 SHARE = 0.1
 """Of the free disk, at most."""
+FILES = 4096
+"""In a folder, at most. Their index takes 1.5 KB of memory for each, and a start looks at every one. At 256 tokens each
+they are a million tokens: only of short prompts to small models are there so many before they weigh too much."""
 AGE_S = 30 * 86400.0
 """Not used for so long: dropped."""
 TOUCH_S = 60.0
@@ -73,7 +76,7 @@ class Disk:
     """One model's folder. Files may vanish at any time; whoever writes the same one last wins."""
 
     def __init__(self, folder: Path, fingerprint: bytes, limit: int, model: str = "", pack: bool | None = None) -> None:
-        """`limit`: bytes of all its files together, which the owner keeps to; `pack`: whether costly ones are written
+        """`limit`: bytes of all its files together, which the owner keeps to, as to `FILES`; `pack`: whether costly ones are written
         in 8 bit, by default where a GPU does it: a CPU takes a second for a piece of Phi-3. Raises OSError when the
         folder cannot be used."""
         self._pack = mx.default_device() == mx.gpu if pack is None else pack
@@ -92,6 +95,10 @@ class Disk:
     def count(self) -> int:
         """Files."""
         return len(self._files)
+
+    def holds_over(self, part: float = 1.0) -> bool:
+        """Whether there is more than this part of what there may be, in bytes or in files."""
+        return self.used > part * self.limit or self.count > part * FILES
 
     def scan(self, now: float) -> list[Entry]:
         """Every file that can be trusted as far as its header goes, parents first. The others are deleted."""

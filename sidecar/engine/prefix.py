@@ -294,11 +294,11 @@ class PrefixCache:
 
     def _shed_disk(self, disk: Disk) -> None:
         """What was not used for longest goes, until it is a little less than there may be: not for every new one."""
-        if disk.used <= disk.limit:
+        if not disk.holds_over():
             return
         nodes = [node for node in self._root.below() if node.file]
         for node in sorted(nodes, key=lambda node: (node.rank, -node.depth)):
-            if disk.used <= 0.95 * disk.limit:
+            if not disk.holds_over(0.95):
                 return
             if not node.file:
                 continue

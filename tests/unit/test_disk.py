@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sidecar.engine import disk
 from sidecar.engine.disk import AGE_S, Disk, open_disk
 from sidecar.engine.prefix import PrefixCache
 from tests.unit.test_prefix import KINDS, LOTS, NewCache, full, held, recurrent, row, tokens
@@ -204,11 +205,23 @@ def test_the_least_recently_used_files_go_first(tmp_path: Path) -> None:
     prefixes.find([*old, 5])
     newest = [3] * 300
     prefixes.add(newest, row(full, newest))
-    disk = written(prefixes).disk
-    assert disk and disk.used == sum(file.stat().st_size for file in files(tmp_path / "m")) <= size
+    kept = written(prefixes).disk
+    assert kept and kept.used == sum(file.stat().st_size for file in files(tmp_path / "m")) <= size
     again = opened(tmp_path / "m")
     assert again.match([*old, 5]) == len(old) and again.match([*newest, 5]) == 300
     assert again.match([*new, 5]) < len(new)
+
+
+def test_there_are_never_more_files_than_a_start_can_look_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk, "FILES", 20)
+    prefixes = opened(tmp_path / "m")
+    for first in range(100):
+        prefixes.add([first, 7], row(full, [first, 7]))
+        written(prefixes)
+        assert len(files(tmp_path / "m")) <= 20
+    prefixes.shed(0)  # what is on disk no more is not held in the tree either
+    known = [first for first in range(100) if prefixes.match([first, 7, 5])]
+    assert known == [*range(100 - len(files(tmp_path / "m")), 100)] and len(known) >= 19
 
 
 def test_what_was_not_used_for_a_month_goes(tmp_path: Path) -> None:
