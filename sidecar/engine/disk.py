@@ -76,9 +76,9 @@ class Disk:
     """One model's folder. Files may vanish at any time; whoever writes the same one last wins."""
 
     def __init__(self, folder: Path, fingerprint: bytes, limit: int, model: str = "", pack: bool | None = None) -> None:
-        """`limit`: bytes of all its files together, which the owner keeps to, as to `FILES`; `pack`: whether costly ones
-        are written in 8 bit, by default where a GPU does it: a CPU takes a second for a piece of Phi-3. Raises OSError
-        when the folder cannot be used."""
+        """`limit`: bytes of all its files together, which the owner keeps to, as to `FILES`; `pack`: whether costly
+        ones are written in 8 bit, by default where a GPU does it: a CPU takes a second for a piece of Phi-3. Raises
+        OSError when the folder cannot be used."""
         self._pack = mx.default_device() == mx.gpu if pack is None else pack
         self.folder = folder
         self.fingerprint = fingerprint
