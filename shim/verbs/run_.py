@@ -1,6 +1,7 @@
 """claude-local run: one answer on stdout, without any client."""
 
 import argparse
+import select
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -16,6 +17,9 @@ EXAMPLES = (
     ('claude-local run "Describe this change" < change.diff', "what is piped in follows the prompt"),
     ("claude-local run --model demo --max-tokens 20 hello", "another model, a short answer"),
 )
+
+SILENCE_S = 3.0
+"""Without a word on stdin for so long we say what we wait for."""
 
 
 def parser() -> Parser:
@@ -46,11 +50,20 @@ def run(arguments: list[str]) -> int:
 
 
 def _prompt(words: str) -> str:
-    piped = "" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer.read().decode("utf-8", "replace")
-    prompt = "\n\n".join(part for part in (words, piped) if part.strip())
+    prompt = "\n\n".join(part for part in (words, _piped()) if part.strip())
     if not prompt:
         raise Failure('run needs a prompt: claude-local run "Hello in 5 words", or text in a pipe', USAGE)
     return prompt
+
+
+def _piped() -> str:
+    """What another program writes to us, to its end. One that never ends, as under a job runner, is told of: going on
+    without it would lose the words of one that is only slow."""
+    if sys.stdin is None or sys.stdin.isatty():
+        return ""
+    if not select.select([sys.stdin], [], [], SILENCE_S)[0]:
+        say("waiting for what is piped in; if nothing is, end the command with </dev/null")
+    return sys.stdin.buffer.read().decode("utf-8", "replace")
 
 
 def _write(events: Iterable[dict[str, Any]], begins: Callable[[], None]) -> str:

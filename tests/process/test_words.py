@@ -89,6 +89,15 @@ def test_what_is_wrong_is_said_in_one_line(home: Home, words: list[str], piped: 
     assert result.stderr.count("\n") == 1
 
 
+def test_what_is_piped_in_is_waited_for_and_that_is_said(home: Home) -> None:
+    process = home.start("run", "Say exactly:")
+    assert process.stdin is not None and process.stderr is not None
+    assert process.stderr.readline().startswith(b"claude-local: waiting for what is piped in")
+    process.stdin.write(b"seven green birds\n")
+    process.stdin.close()
+    assert ended(process) == (0, b"seven green birds\n", b"")
+
+
 def begun(home: Home) -> "subprocess.Popen[bytes]":
     """A `run` whose request the engine has."""
     process = home.start("run")
