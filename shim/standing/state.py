@@ -67,6 +67,26 @@ class Folder(NamedTuple):
             write(self.token, tokens.new().encode() + b"\n")
         return self.read_token()
 
+    @contextmanager
+    def borrowed(self) -> Iterator[str]:
+        """The token, for somebody who serves with it; the last of them removes it, unless global mode is on."""
+        while True:
+            secret = self.make_token()
+            descriptor = os.open(self.token, os.O_RDONLY | os.O_NOFOLLOW)
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            with suppress(OSError):
+                if os.path.samestat(os.fstat(descriptor), os.stat(self.token)):
+                    break
+            os.close(descriptor)  # the last one has just removed it
+        try:
+            yield secret
+        finally:
+            with suppress(BlockingIOError):  # somebody else serves with it
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if State.load(self) is None:
+                    self.remove()
+            os.close(descriptor)
+
     def clear(self) -> None:
         """Remove all of it but the lock, which somebody may be waiting for."""
         for file in (self.state, self.token, self.journal, self.life_lock):

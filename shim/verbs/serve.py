@@ -42,9 +42,7 @@ def run(arguments: list[str]) -> int:
     options, settings = parser().parse_args(arguments), config.load()
     port = check_port(settings.port if options.port is None else options.port)
     folder = Folder(settings.data.absolute() / "global")
-    with listen(port, folder) as listener:
-        is_ours = not folder.token.exists()
-        secret = folder.make_token()
+    with listen(port, folder) as listener, folder.borrowed() as secret:
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) != signal.SIG_IGN:  # nohup's word counts
                 signal.signal(number, signal.default_int_handler)  # a kill is a Ctrl-C, and so is a closed terminal
@@ -53,9 +51,6 @@ def run(arguments: list[str]) -> int:
             serve(listener, port, secret, folder, settings)
         except KeyboardInterrupt:
             print()
-        finally:
-            if is_ours and State.load(folder) is None:
-                folder.remove()
     return 0
 
 

@@ -87,6 +87,18 @@ def test_the_end_leaves_nothing(served: Served, number: int) -> None:
     wait_until(lambda: not served.place.sidecars())
 
 
+def test_the_token_stays_for_as_long_as_anybody_serves_with_it(served: Served) -> None:
+    second = Served(served.place)
+    assert second.token_file == served.token_file
+    assert served.end(signal.SIGINT) == 0
+    assert second.ask("/v1/messages", message("Hello in 5 words")) == 200
+    assert second.end(signal.SIGKILL) == -signal.SIGKILL
+    third = Served(served.place)  # its token is what the killed one has left
+    assert third.ask("/v1/messages", message("Hello in 5 words")) == 200
+    assert third.end(signal.SIGINT) == 0
+    assert not third.token_file.parent.exists()
+
+
 def test_it_goes_on_with_another_sidecar(served: Served) -> None:
     assert served.ask("/v1/messages", message("Hello in 5 words")) == 200
     served.line()
