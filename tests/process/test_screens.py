@@ -186,7 +186,7 @@ def test_the_live_screen_is_stopped_and_goes_on(quiet: Home) -> None:
     with Screen(quiet, "sh", "-c", line, columns=WIDTHS[0], lines=30) as screen:
         screen.wait_for("q leaves")
         screen.press("C-z")
-        assert " echo " in screen.wait_for("speed")
+        screen.wait_for("speed", " echo ")
         screen.press("Enter")
         screen.wait_for("q leaves")
         screen.press("q")
@@ -198,7 +198,7 @@ def test_the_live_screen_and_its_end(busy: Home, columns: int) -> None:
     with watching(busy, columns) as screen:
         compare(f"status-watch-{columns}", settled(screen.wait_for("terminal  ")))
         screen.press("q")
-        assert " echo " in screen.wait_for("exit code 0", "speed")
+        screen.wait_for("exit code 0", "speed", " echo ")
 
 
 def test_the_live_screen_on_a_terminal_that_is_resized(busy: Home) -> None:
@@ -209,7 +209,7 @@ def test_the_live_screen_on_a_terminal_that_is_resized(busy: Home) -> None:
                 kept = (KEPT / f"status-watch-{columns}.txt").read_text()
                 wait_until(lambda: settled(screen.text()) == kept)  # noqa: B023  # called at once
         screen.press("C-c")
-        assert " echo " in screen.wait_for("exit code 0", "speed")
+        screen.wait_for("exit code 0", "speed", " echo ")
 
 
 def test_the_live_screen_waits_for_a_sidecar_and_says_when_it_is_gone() -> None:

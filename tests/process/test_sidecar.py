@@ -110,12 +110,12 @@ class Sidecar:
         return lease
 
     def begin(self, max_tokens: int, stream: bool = False, token: str = TOKEN, **fields: Any) -> UnixConnection:
-        """Send a request and leave its answer to the test."""
+        """Send a request and leave its answer to the test. Greedy: the model of noise does not end by itself then."""
         connection = UnixConnection(self.socket)
         self.opened.append(connection)
         words = [{"role": "user", "content": "hi"}]
-        body = {"model": self.model, "max_tokens": max_tokens, "stream": stream, "messages": words, **fields}
-        connection.request("POST", "/v1/messages", json.dumps(body), {"authorization": f"Bearer {token}"})
+        body = {"model": self.model, "max_tokens": max_tokens, "stream": stream, "messages": words, "temperature": 0}
+        connection.request("POST", "/v1/messages", json.dumps(body | fields), {"authorization": f"Bearer {token}"})
         return connection
 
     def status(self) -> Any:
@@ -366,7 +366,7 @@ def test_too_much_at_once_is_refused_and_what_runs_goes_on(real: Sidecar) -> Non
     for token in tokens:
         real.lease(token_sha256=hashlib.sha256(token.encode()).hexdigest()).until("ready")
     for number in range(IN_ALL):
-        real.begin(max_tokens=7000, token=tokens[number // PER_TERMINAL], temperature=0)  # greedy noise does not end
+        real.begin(max_tokens=7000, token=tokens[number // PER_TERMINAL])
     wait_until(lambda: real.status()["requests"]["running"] == IN_ALL)
     for token, status, kind in (("one", 429, "rate_limit_error"), ("three", 529, "overloaded_error")):
         answer = real.begin(max_tokens=1, token=token).getresponse()
