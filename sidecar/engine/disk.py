@@ -35,8 +35,9 @@ FORMAT = "1"
 SHARE = 0.1
 """Of the free disk, at most."""
 FILES = 4096
-"""In a folder, at most. Their index takes 1.5 KB of memory for each, and a start looks at every one. At 256 tokens each
-they are a million tokens: only of short prompts to small models are there so many before they weigh too much."""
+"""In a folder, at most: their index takes 1.5 KB of memory for each, and to look at all of them takes 0.25 s when the
+model is loaded. They hold a million tokens at 256 each: only of short prompts to small models are there so many before
+they weigh too much."""
 AGE_S = 30 * 86400.0
 """Not used for so long: dropped."""
 TOUCH_S = 60.0
