@@ -12,7 +12,7 @@ import shutil
 import socket
 from typing import Any
 
-from shim import attach, install, launch, spawn, token
+from shim import attach, install, launch, profile, spawn, token
 from shim.failure import CANNOT_CREATE, USAGE, Failure
 from shim.standing import holders, keys
 from shim.standing.settings import Settings
@@ -89,6 +89,8 @@ def on(folder: Folder, settings: Config, port: int, holder: holders.Holder) -> N
         )
     )
     print(f"global mode is on: `claude` in every terminal uses {known.model} at http://127.0.0.1:{port}")
+    if reason := profile.why_not("full", known.context_window, known.speed):
+        print(f"Claude Code's first prompt is large for that: {reason}. `claude-local claude` has it send less.")
     print(f"Restart a `claude` that runs already. Back to before: claude-local global off  ({preferences.path})")
     if shutil.which("claude") is None:
         private = install.private(settings)

@@ -96,7 +96,9 @@ def place(tmp_path: Path) -> Iterator[Standing]:
 
 def test_on_and_off_leave_nothing_and_change_nothing(place: Standing) -> None:
     before = sorted(path.relative_to(place.folder) for path in place.folder.rglob("*"))
-    assert place.on().returncode == 0
+    turned_on = place.on()
+    assert turned_on.returncode == 0
+    assert "first prompt is large for that: the window has 12,345 tokens" in turned_on.stdout
     env = json.loads(place.settings.read_text())["env"]
     assert env["ANTHROPIC_BASE_URL"] == f"http://127.0.0.1:{place.port}"
     assert (env["ANTHROPIC_MODEL"], env["CLAUDE_CODE_MAX_CONTEXT_TOKENS"]) == ("fake", "12345")
