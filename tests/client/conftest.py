@@ -1,6 +1,7 @@
 """Fixtures of the client tier: the real Claude Code, and homes for it. On failure the sidecar's log is shown."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,10 +26,18 @@ def claude() -> Path:
     return Path(install.claude(Config(data_dir=str(Path(cache) / "claude-local-tests"))))
 
 
+@pytest.fixture(scope="session")
+def read() -> Iterator[Path]:
+    """What the model has read of the client's 15,000 tokens, for all modules; not under pytest's own folder, which is
+    kept after the tests."""
+    with tempfile.TemporaryDirectory(prefix="cl-read-") as folder:
+        yield Path(folder)
+
+
 @pytest.fixture(scope="module")
-def shared() -> Iterator[Machine]:
-    """One machine for the tests of a module, so that the model reads the client's 15,000 tokens once."""
-    with machine(grace=600) as place:
+def shared(read: Path) -> Iterator[Machine]:
+    """One machine for the tests of a module."""
+    with machine(grace=600, CLAUDE_LOCAL_DISK_CACHE=str(read)) as place:
         yield place
 
 

@@ -146,5 +146,17 @@ class Bait:
             return False
         return True
 
+    def wait_for_claude(self, home: "Home", environment: dict[str, str]) -> None:
+        """Until a `claude` that nobody prefixes with ours comes here."""
+        nothing = subprocess.DEVNULL
+        words = ["claude", "--print", "hi"]
+        with subprocess.Popen(
+            words, cwd=home.project, env=environment, stdin=nothing, stdout=nothing, stderr=nothing
+        ) as process:
+            try:
+                wait_until(self.was_taken, 60)
+            finally:
+                process.kill()
+
     def close(self) -> None:
         self._listener.close()

@@ -1,7 +1,6 @@
 """`claude-local --print …` with the real Claude Code on the demo model: what a script's author sees."""
 
 import json
-import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -93,18 +92,7 @@ def test_claude_in_another_terminal_goes_where_it_went(home: Home, bait: Bait) -
     session = Session(home)  # type: ignore[arg-type]  # it needs no more of a place than `start`
     environment = {**home.environment, "ANTHROPIC_BASE_URL": bait.address, "ANTHROPIC_AUTH_TOKEN": "mine"}
     served = home.status()["requests"]["total"]
-    with subprocess.Popen(
-        ["claude", "--print", "hi"],
-        cwd=home.project,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as process:
-        try:
-            wait_until(bait.was_taken, 60)
-        finally:
-            process.kill()
+    bait.wait_for_claude(home, environment)
     assert home.status()["requests"]["total"] == served
     assert session.end() == 0
 

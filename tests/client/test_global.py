@@ -3,13 +3,12 @@
 import json
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
 
 import pytest
 
 from tests.client.home import Bait, Home
-from tests.process.fake_sidecar import find_relay, wait_until
+from tests.process.fake_sidecar import find_relay
 from tests.process.test_global import free_port
 
 
@@ -54,18 +53,7 @@ def test_every_terminal_is_served_and_afterwards_none(home: Home, bait: Bait, po
 
     assert home.call("global", "off").returncode == 0
     assert (home.folder / ".claude" / "settings.json").read_text() == before
-    with subprocess.Popen(
-        ["claude", "--print", "hi"],
-        cwd=home.project,
-        env=home.environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as process:
-        try:
-            wait_until(bait.was_taken, 60)
-        finally:
-            process.kill()
+    bait.wait_for_claude(home, home.environment)
 
 
 def test_the_prefix_wins_over_global_mode(home: Home, port: int) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.models import make_tiny
+from tests.process.fake_sidecar import Place, Session
 from tests.process.hub import REPOSITORY, Hub, serving
 
 
@@ -19,3 +20,17 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def hub(large: Path) -> Iterator[Hub]:
     with serving(Hub(REPOSITORY, large)) as hub:
         yield hub
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    """Of the shim's, with a sidecar without a model; no relay may have logged anything."""
+    place = Place(tmp_path)
+    yield place
+    place.clean()
+    assert not place.logged(), place.logged()
+
+
+@pytest.fixture
+def session(place: Place) -> Session:
+    return Session(place)

@@ -9,8 +9,6 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -21,14 +19,6 @@ from tests.process.test_shim_launch import PROBE, relays
 CODES = range(256) if FULL else (0, 1, 7, 126, 127, 255)
 SIGNALS = ["HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM"]
 SIGNALS += ["TERM", "XCPU", "XFSZ", "SYS"]
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    place = Place(tmp_path)
-    yield place
-    place.clean()
-    assert not place.logged(), place.logged()
 
 
 def test_the_exit_code_is_the_commands_own(place: Place) -> None:

@@ -8,7 +8,7 @@ import socket
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,19 +24,6 @@ KILLS = 200 if FULL else 8
 SLOW_READERS = 100
 DRIPPING, DRIP_S = 200, 0.5
 QUESTIONS = 1000 if FULL else 100
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    place = Place(tmp_path)
-    yield place
-    place.clean()
-    assert not place.logged(), place.logged()
-
-
-@pytest.fixture
-def session(place: Place) -> Session:
-    return Session(place)
 
 
 def together(count: int, act: Callable[[int], None]) -> None:

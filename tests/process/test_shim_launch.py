@@ -9,20 +9,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.process.fake_sidecar import LIMITS, ROOT, Place, Session, is_running, wait_until
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    place = Place(tmp_path)
-    yield place
-    place.clean()
-    assert not place.logged(), place.logged()
 
 
 def relays(place: Place) -> list[int]:

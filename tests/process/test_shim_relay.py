@@ -8,7 +8,6 @@ import socket
 import statistics
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,19 +18,6 @@ from shim.visitors import SEATS
 from tests.process.fake_sidecar import Place, Session, find_relay, read_answer, wait_until
 
 MEGABYTE = bytes(range(256)) * 4096
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    place = Place(tmp_path)
-    yield place
-    place.clean()
-    assert not place.logged(), place.logged()
-
-
-@pytest.fixture
-def session(place: Place) -> Session:
-    return Session(place)
 
 
 def kill_sidecar(place: Place) -> None:
