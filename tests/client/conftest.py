@@ -50,9 +50,9 @@ def home(shared: Machine, claude: Path) -> Iterator[Home]:
 
 
 @pytest.fixture
-def lonely(claude: Path) -> Iterator[Home]:
+def lonely(read: Path, claude: Path) -> Iterator[Home]:
     """An empty home on a machine of its own, where a sidecar ends soon after its last command."""
-    with machine(GRACE) as place:
+    with machine(GRACE, CLAUDE_LOCAL_DISK_CACHE=str(read)) as place:
         home = Home("home", place, claude)
         yield home
         home.close()

@@ -96,7 +96,7 @@ def test_a_short_window_chooses_a_smaller_prompt_and_says_so_once(claude: Path) 
 @pytest.mark.full
 def test_the_speed_is_measured_and_a_slow_one_is_remembered(lonely: Home) -> None:
     """Measured by the sidecar on a whole first prompt; then made slow by hand, as no machine of the tests' is."""
-    lonely.environment["CLAUDE_LOCAL_PROFILE"] = "auto"
+    lonely.environment |= {"CLAUDE_LOCAL_PROFILE": "auto", "CLAUDE_LOCAL_DISK_CACHE": "off"}
     assert "claude-local:" not in lonely.call("--print", "Hello in 5 words").stderr
     speeds = Speeds(lonely.machine.folder / "data" / "speeds.json")
     assert speeds.best(MODEL) > 0
