@@ -23,7 +23,7 @@ PREFIX = "[0-9a-f]" * 32
 INSIDE = {
     "claude-code": ("[0-9]*.[0-9]*.[0-9]*", "install.lock"),
     "global": ("token", "state.json", "journal.json", "lock", "life.lock", "*.part"),
-    PREFIX: ("about.json*", "*.safetensors*", "*.part"),
+    PREFIX: ("about.json*", "findings.json*", "*.place*", "*.safetensors*", "*.part"),
 }
 """What is in a folder of ours that may be where others have one of that name."""
 

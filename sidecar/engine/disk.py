@@ -26,6 +26,7 @@ from typing import Any, BinaryIO, NamedTuple, cast
 import mlx.core as mx
 import numpy as np
 
+from sidecar.engine.files import PART, put
 from sidecar.engine.row import Slices, State
 from sidecar.engine.tree import Node, Tokens
 
@@ -49,8 +50,6 @@ COSTLY = 256 << 10
 NAME = re.compile(r"([0-9a-f]{32})-([0-9a-f]{32})-([0-9a-f]{8})\.(block|state)\.safetensors")
 """The node, its parent, the checksum, and whether it has tokens or is a mark."""
 FOLDER = re.compile(r"[0-9a-f]{32}")
-PART = ".part"
-"""What a file that is not yet whole ends in."""
 ABOUT = "about.json"
 """For people and `claude-local cache`: whose folder it is."""
 
@@ -186,9 +185,7 @@ class Disk:
         if not self.folder.is_dir():
             self.folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.folder.mkdir(mode=0o700, exist_ok=True)
-            descriptor = os.open(self.folder / ABOUT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with open(descriptor, "w", encoding="utf-8") as file:
-                file.write(self._about)
+            put(self.folder / ABOUT, self._about.encode())
         status = self.folder.lstat()
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
             raise PermissionError(errno.EPERM, "not a directory of ours alone", str(self.folder))

@@ -3,7 +3,7 @@
 import json
 import logging
 import os
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -18,11 +18,12 @@ from mlx_lm.tokenizer_utils import TokenizerWrapper
 from msgspec.structs import astuple
 
 from sidecar.engine.batch import Sampler
+from sidecar.engine.disk import Disk
+from sidecar.engine.findings import find_out
 from sidecar.engine.grammar import Grammars
 from sidecar.engine.prompt import PromptBuilder
-from sidecar.engine.row import Cache
-from sidecar.engine.selfcheck import batching_fault
-from sidecar.fit import Costs, Passes, transient_limit
+from sidecar.engine.row import Cache, Layout
+from sidecar.fit import Costs
 from sidecar.frames import Sampling
 
 POOL_LIMIT = 1 << 30
@@ -45,10 +46,9 @@ class Model:
     grammars: Grammars | None
     """None when llguidance cannot read the tokenizer: tools are then refused, since their calls could be invalid."""
     vocabulary: int
-    """Width of the logits, which may exceed the tokenizer's."""
+    """As `Findings` has it; so are the next two, which hold to begin with."""
     costs: Costs
     pace: float
-    """Prompt tokens read in a second, to begin with."""
     defaults: Sampling
     """Used where a request names no value of its own."""
     kv: "KvFormat"
@@ -56,6 +56,8 @@ class Model:
     """Why streams must not be decoded as one batch; empty = they may."""
     pass_tokens: float
     """What a decode pass costs beside its rows: as much as attending to so many tokens."""
+    disk: Disk | None
+    """Where what it reads is kept; None where nothing is."""
 
     def new_cache(self) -> Cache:
         return self.kv.new_cache(self.weights)
@@ -112,21 +114,27 @@ def sampler(temperature: float, top_p: float, top_k: int) -> Sampler:
     return lambda logits: sample(logits - mx.logsumexp(logits, axis=-1, keepdims=True))
 
 
-def load(path: Path, memory: int, kv_bits: int = 16) -> Model:
+def load(
+    path: Path, memory: int, kv_bits: int = 16, open_disk: Callable[[str], Disk | None] = lambda layout: None
+) -> Model:
     """Load from a directory on disk; raises what mlx-lm raises for files that are missing or broken.
 
-    `memory`: the most bytes that there could be on this machine; `kv_bits`: what its caches should be quantised to.
+    `memory`: the most bytes that there could be on this machine; `kv_bits`: what its caches should be quantised to;
+    `open_disk`: where what it reads is kept, by its caches' layout.
     """
     mx.set_cache_limit(min(POOL_LIMIT, memory // POOL_SHARE))
     mx.random.seed(int.from_bytes(os.urandom(4)))
     weights, tokenizer = mlx_lm.load(str(path))
     mx.eval(weights.parameters())
     kv = kv_format(weights, kv_bits)
-    vocabulary, costs, pace = measure(weights, kv)
-    log.debug("costs: %s", costs)
+    new_cache = partial(kv.new_cache, weights)
+    disk = open_disk(Layout(new_cache).name)
+    found = find_out(weights, new_cache, str(kv), disk.folder if disk else None)
+    one_by_one = found.one_by_one
+    log.debug("costs: %s", found.costs)
     prompts = PromptBuilder(tokenizer)
     try:
-        guide = from_tokenizer(tokenizer._tokenizer, vocabulary, sorted(tokenizer.eos_token_ids))
+        guide = from_tokenizer(tokenizer._tokenizer, found.vocabulary, sorted(tokenizer.eos_token_ids))
         grammars = Grammars(guide, tokenizer, prompts.calls)
     except ValueError as error:
         log.warning("tools will be refused, since llguidance cannot read this tokenizer: %s", error)
@@ -134,7 +142,7 @@ def load(path: Path, memory: int, kv_bits: int = 16) -> Model:
     if kv.bits < 16:
         one_by_one = "quantised KV caches cannot be batched"
         log.info("KV caches take %d bits for each number, in groups of %d: streams take turns", kv.bits, kv.group)
-    elif one_by_one := batching_fault(weights, partial(kv.new_cache, weights), vocabulary):
+    elif one_by_one:
         log.warning("streams are decoded one by one: %s", one_by_one)
     mx.clear_cache()
     return Model(
@@ -142,13 +150,14 @@ def load(path: Path, memory: int, kv_bits: int = 16) -> Model:
         tokenizer,
         prompts,
         grammars,
-        vocabulary,
-        costs,
-        pace,
+        found.vocabulary,
+        found.costs,
+        found.pace,
         recommended_sampling(path),
         kv,
         one_by_one,
-        mx.get_active_memory() / max(1, costs.per_token or costs.row(1)),
+        mx.get_active_memory() / max(1, found.costs.per_token or found.costs.row(1)),
+        disk,
     )
 
 
@@ -164,56 +173,3 @@ def recommended_sampling(path: Path) -> Sampling:
     if config.get("do_sample") is False:
         return Sampling(0.0, 1.0, 0)
     return Sampling(*(config.get(key, plain) for key, plain in (("temperature", 1.0), ("top_p", 1.0), ("top_k", 0))))
-
-
-def measure(weights: Any, kv: KvFormat = KvFormat()) -> tuple[int, Costs, float]:
-    """Run a few hundred tokens through: the logits' width, what a request takes, and tokens read in a second.
-
-    Sturdier than reading configurations, whose keys differ from model to model. Shorter passes would say little of
-    longer ones.
-    """
-    held = mx.get_active_memory()
-    cache = kv.new_cache(weights)
-    read, pace, taken, passes = 0, 0.0, list[tuple[int, int]](), Passes()
-    for tokens in (256, 512, 1024):
-        if tokens == 1024 and (pace < 2 * tokens or passes.bytes(tokens, read + tokens) > transient_limit(held)):
-            break  # it would sharpen the figures, but not be over in half a second, or take more than requests may
-        began = time.perf_counter()
-        taken.append((tokens, _pass_bytes(weights, cache, tokens)))
-        pace = tokens / (time.perf_counter() - began)
-        read += tokens
-        passes = passes.seen(tokens, read, max(1, taken[-1][1]))
-    for _ in range(2):  # the first one makes the caches grow
-        before = mx.get_active_memory()
-        mx.reset_peak_memory()
-        logits = weights(mx.zeros((1, 1), dtype=mx.int32), cache=cache)
-        mx.eval(mx.argmax(logits - mx.logsumexp(logits, axis=-1, keepdims=True)), [layer.state for layer in cache])
-        step = mx.get_peak_memory() - max(before, mx.get_active_memory())
-    layers = [each for layer in cache for each in getattr(layer, "caches", [layer])]
-    per_token, whole, fixed, rolling = 0, 0, 0, dict[int, int]()
-    for layer in layers:
-        keys: Any = getattr(layer, "keys", None)
-        if isinstance(layer, QuantizedKVCache):
-            keys = keys[0]
-        if not isinstance(keys, mx.array):
-            fixed += layer.nbytes  # a recurrent layer's state
-        elif window := getattr(layer, "max_size", None) or getattr(layer, "chunk_size", None):
-            rolling[window] = rolling.get(window, 0) + layer.nbytes // keys.shape[2]
-        else:
-            per_token += layer.nbytes // keys.shape[2]
-            whole = max(whole, layer.nbytes // keys.shape[2])
-    costs = Costs(per_token, tuple(sorted(rolling.items())), fixed, Passes(), whole, step, transient_limit(held))
-    read = 0
-    for tokens, size in taken:
-        read += tokens
-        costs = costs.seen(tokens, read, size)
-    return logits.shape[-1], costs, pace
-
-
-def _pass_bytes(weights: Any, cache: Cache, tokens: int) -> int:
-    """What one pass over so many tokens takes beside the caches, whichever are larger, before or after."""
-    before = mx.get_active_memory()
-    mx.reset_peak_memory()
-    weights(mx.zeros((1, tokens), dtype=mx.int32), cache=cache)
-    mx.eval([layer.state for layer in cache])
-    return mx.get_peak_memory() - max(before, mx.get_active_memory())

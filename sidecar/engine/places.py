@@ -6,13 +6,15 @@ beside them, which is as good as they are and no more: a torn one is no loss.
 
 import hashlib
 import logging
-import os
 import re
 from collections import OrderedDict
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+
+from sidecar.engine.files import put
 
 PLACES = 64
 """Folders remembered: 80 KB each, for a prompt of 20,000 tokens."""
@@ -28,15 +30,15 @@ class Places:
 
     def __init__(self, disk: Path | None = None) -> None:
         self._disk = disk
-        self._known: OrderedDict[str, list[int]] = OrderedDict()
+        self._known: OrderedDict[str, NDArray[np.int32]] = OrderedDict()
 
     def learn(self, place: str, tokens: list[int]) -> None:
         """An agent's prompt in this folder begins with these tokens."""
         if not KEY.fullmatch(place) or not tokens:
             return
         if self.find(place) != tokens:
-            self._known[place] = tokens
-            self._write(place, tokens)
+            self._known[place] = np.asarray(tokens, "<i4")
+            self._write(place, self._known[place].tobytes())
         self._known.move_to_end(place)
         while len(self._known) > PLACES:
             self._known.popitem(last=False)
@@ -45,9 +47,10 @@ class Places:
         """What was learnt last of a folder."""
         if not KEY.fullmatch(place):
             return None
-        if place not in self._known and (tokens := self._read(place)):
+        if place not in self._known and (tokens := self._read(place)) is not None:
             self._known[place] = tokens
-        return self._known.get(place)
+        known = self._known.get(place)
+        return None if known is None else known.tolist()
 
     def clear(self) -> None:
         """Forget all of them, on disk too."""
@@ -62,7 +65,7 @@ class Places:
     def _files(self) -> list[Path]:
         return list(self._disk.glob("*.place")) if self._disk else []
 
-    def _read(self, place: str) -> list[int] | None:
+    def _read(self, place: str) -> NDArray[np.int32] | None:
         if self._disk is None:
             return None
         try:
@@ -73,25 +76,19 @@ class Places:
         if not body or len(body) % 4 or _sum(body) != total:
             log.warning("what was known of a folder is torn, and dropped")
             return None
-        return [int(token) for token in np.frombuffer(body, "<i4")]
+        return np.frombuffer(body, "<i4")
 
-    def _write(self, place: str, tokens: list[int]) -> None:
+    def _write(self, place: str, body: bytes) -> None:
         if self._disk is None:
             return
-        body = np.asarray(tokens, "<i4").tobytes()
-        part = self._disk / f"{place}.{os.getpid()}.part"
         try:
             self._disk.mkdir(mode=0o700, exist_ok=True)  # it may have just been cleared away
-            with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb") as file:
-                file.write(_sum(body) + body)
-            part.rename(self._file(self._disk, place))
+            put(self._file(self._disk, place), _sum(body) + body)
             by_age = sorted(self._files(), key=lambda file: file.stat().st_mtime)
             for old in by_age[:-PLACES]:
                 old.unlink()
         except OSError as error:
             log.warning("what a folder's prompts begin with is known until this engine ends: %s", error)
-            with suppress(OSError):
-                part.unlink()
 
 
 def _sum(body: bytes) -> bytes:

@@ -23,11 +23,10 @@ from sidecar import native
 from sidecar.engine import model as models
 from sidecar.engine import prewarm as prewarming
 from sidecar.engine.admission import Room
-from sidecar.engine.disk import open_disk
+from sidecar.engine.disk import Disk, open_disk
 from sidecar.engine.flow import Flow
 from sidecar.engine.places import Places
 from sidecar.engine.prefix import PrefixCache
-from sidecar.engine.row import Layout
 from sidecar.engine.scheduler import Scheduler
 from sidecar.fit import ENGINE_BYTES
 from sidecar.frames import (
@@ -146,23 +145,16 @@ class Worker:
     def _load(self, load: Load) -> None:
         probe = Probe(load.limit_bytes, ours=lambda: (os.getpid(), os.getppid()))
         try:
-            model = models.load(Path(load.path), probe().total, load.kv_bits)
+            model = models.load(Path(load.path), probe().total, load.kv_bits, partial(_open_disk, load))
         except Exception as error:  # mlx-lm raises anything for a broken directory
             log.exception("cannot load %s", load.path)
             self._send(Failed(0, "invalid", f"{type(error).__name__}: {error}"))
             return
-        prefixes, room = self._prefixes(load, model), partial(look, probe, load.reserve_bytes)
+        prefixes = PrefixCache(load.cache_bytes, model.new_cache, model.disk)
+        room = partial(look, probe, load.reserve_bytes)
         self._scheduler = Scheduler(model, load.context, prefixes, self._send, room)
-        self._prewarm = prewarming.Prewarm(Places(prefixes.disk.folder if prefixes.disk else None), self._scheduler)
+        self._prewarm = prewarming.Prewarm(Places(model.disk.folder if model.disk else None), self._scheduler)
         self._send(Ready(load.name, load.context, model.costs.per_token, model.kv.bits, model.one_by_one))
-
-    @staticmethod
-    def _prefixes(load: Load, model: models.Model) -> PrefixCache:
-        disk = None
-        if load.disk_path:
-            layout = Layout(model.new_cache).name
-            disk = open_disk(Path(load.disk_path), load.disk_bytes, Path(load.path), load.name, layout)
-        return PrefixCache(load.cache_bytes, model.new_cache, disk)
 
     def _timed(self, act: Callable[[], None]) -> None:
         self._step_began = time.monotonic()
@@ -213,6 +205,12 @@ class Worker:
                 self._connection.sendall(data)
             except OSError:
                 os._exit(0)
+
+
+def _open_disk(load: Load, layout: str) -> Disk | None:
+    if not load.disk_path:
+        return None
+    return open_disk(Path(load.disk_path), load.disk_bytes, Path(load.path), load.name, layout)
 
 
 def look(probe: Callable[[], Sample], reserve: float) -> Room:

@@ -67,10 +67,10 @@ class RealPlace(Place):
         super().clean()
 
 
-def persistent_ask(session: Session, words: str = "Hello") -> int:
+def persistent_ask(session: Session, words: str = "Hello", **fields: object) -> int:
     """A question, asked again as the official clients do until it is answered in full; returns the number of tries."""
     table = {"model": "claude-any", "max_tokens": 16, "messages": [{"role": "user", "content": words}]}
-    body = json.dumps(table).encode()
+    body = json.dumps(table | fields).encode()
     head = session.head(
         "/v1/messages", "POST", content_type="application/json", content_length=len(body), connection="close"
     )

@@ -199,10 +199,10 @@ def test_what_has_been_read_goes_too(user: User) -> None:
     user.environment["CLAUDE_LOCAL_GRACE"] = "0"
     before = user.tree()
     session = Session(user)
-    persistent_ask(session)
+    persistent_ask(session, tools=[{"name": "look", "input_schema": {"type": "object"}}])
     session.end()
     prefixes = user.folder / ".cache/claude-local/prefixes"
-    wait_until(lambda: prefixes.exists() and any(prefixes.iterdir()))
+    wait_until(lambda: {file.suffix for file in prefixes.rglob("*.*")} == {".json", ".place", ".safetensors"})
     user.uninstall("--yes")
     assert user.tree() == before
 
