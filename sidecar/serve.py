@@ -58,6 +58,9 @@ def main() -> None:
         raise_descriptor_limit()
         directory = control.run_directory(options["--run-dir"])
         life = hold_life_lock(directory)
+        if life is None:
+            say(ready, "ready")
+            return
         listener = publish(directory)
     except (ConfigError, control.RunDirectoryError, StartError) as error:
         say(ready, f"error 70 {error}")
@@ -92,10 +95,13 @@ def raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
-def hold_life_lock(directory: control.RunDirectory) -> int:
-    """Take the life lock, waiting for a predecessor that is leaving; returns its descriptor, held until exit."""
+def hold_life_lock(directory: control.RunDirectory) -> int | None:
+    """Take the life lock, waiting for a predecessor that is leaving; returns its descriptor, held until exit. None when
+    one serves that does not leave: whoever started it was killed before it did."""
     deadline = time.monotonic() + LOCK_WAIT_S
     while (lock := try_life_lock(directory)) is None:
+        if is_served(directory):
+            return None
         if time.monotonic() > deadline:
             pid = directory.life_lock.read_text() or "?"
             raise StartError(
@@ -119,6 +125,16 @@ def try_life_lock(directory: control.RunDirectory) -> int | None:
         pass
     os.close(lock)
     return None
+
+
+def is_served(directory: control.RunDirectory) -> bool:
+    """Whether somebody listens at the socket: one that leaves has closed it first."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        try:
+            connection.connect(os.fspath(directory.socket))
+        except OSError:
+            return False
+    return True
 
 
 def is_held(directory: control.RunDirectory, lock: int) -> bool:

@@ -226,6 +226,14 @@ def test_a_second_one_waits_for_the_first_and_then_serves(real: Sidecar) -> None
     assert real.status()["pid"] == real.processes[1].pid
 
 
+def test_a_second_one_beside_one_that_serves_says_so_and_goes(real: Sidecar) -> None:
+    """As when somebody's start is interrupted, and tried again at once."""
+    real.start()
+    assert real.start() == "ready\n"
+    assert real.processes[1].wait(20) == 0
+    assert real.status()["pid"] == real.processes[0].pid
+
+
 def test_a_killed_one_leaves_nothing_in_the_way(real: Sidecar) -> None:
     real.start()
     lease = real.lease()
