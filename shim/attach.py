@@ -170,7 +170,7 @@ def _locked(directory: RunDirectory) -> Iterator[None]:
             descriptor = os.open(directory.spawn_lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             # Somebody may have removed the file while we waited: then this lock keeps nobody out.
-            if _is_still(descriptor, directory.spawn_lock):
+            if is_still(descriptor, directory.spawn_lock):
                 break
             os.close(descriptor)
     except OSError as error:
@@ -181,7 +181,8 @@ def _locked(directory: RunDirectory) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _is_still(descriptor: int, path: os.PathLike[str]) -> bool:
+def is_still(descriptor: int, path: os.PathLike[str]) -> bool:
+    """Whether an open file has its name still: a lock on one without keeps nobody out."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.lstat(path))
     except FileNotFoundError:

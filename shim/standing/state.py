@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from shim import token as tokens
+from shim.attach import is_still
 from shim.failure import INTERNAL, Failure
 from shim.standing.journal import write
 
@@ -72,12 +73,12 @@ class Folder(NamedTuple):
         """The token, for somebody who serves with it; the last of them removes it, unless global mode is on."""
         while True:
             secret = self.make_token()
-            descriptor = os.open(self.token, os.O_RDONLY | os.O_NOFOLLOW)
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
-            with suppress(OSError):
-                if os.path.samestat(os.fstat(descriptor), os.stat(self.token)):
+            with suppress(FileNotFoundError):  # the last one has just removed it
+                descriptor = os.open(self.token, os.O_RDONLY | os.O_NOFOLLOW)
+                fcntl.flock(descriptor, fcntl.LOCK_SH)
+                if is_still(descriptor, self.token):
                     break
-            os.close(descriptor)  # the last one has just removed it
+                os.close(descriptor)
         try:
             yield secret
         finally:

@@ -18,7 +18,7 @@ from mlx_lm.models.cache import QuantizedKVCache
 from sidecar import __version__
 from sidecar.engine.files import put
 from sidecar.engine.row import Cache
-from sidecar.engine.selfcheck import batching_fault
+from sidecar.engine.selfcheck import FAILS, batching_fault
 from sidecar.fit import Costs, Passes, transient_limit
 
 FILE = "findings.json"
@@ -47,7 +47,7 @@ def find_out(weights: Any, new_cache: Callable[[], Cache], kv: str, folder: Path
         return known
     vocabulary, costs, pace = measure(weights, new_cache)
     found = Findings(by, vocabulary, costs, pace, batching_fault(weights, new_cache, vocabulary))
-    if folder:
+    if folder and not found.one_by_one.startswith(FAILS):
         with suppress(OSError):
             put(folder / FILE, msgspec.json.encode(found))
     return found

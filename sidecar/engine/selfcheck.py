@@ -19,6 +19,9 @@ TOLERANCE = 0.1
 """Distance between the logits, as a part of their spread. Half precision differs by some hundredths, and a token that
 a router sends elsewhere by more, but not in most steps; a wrong mask differs by about 1 in all of them."""
 
+FAILS = "batching fails"
+"""How a fault begins that another time there may not be."""
+
 
 class _Forced:
     """A sampler that keeps what it saw, and goes on with given tokens, or greedily."""
@@ -41,7 +44,7 @@ def batching_fault(weights: Any, new_cache: Callable[[], Cache], vocabulary: int
     try:
         distances = _distances(weights, new_cache, [[token % vocabulary for token in prompt] for prompt in PROMPTS])
     except Exception as error:  # it is of the architecture's own code, and may be anything
-        return f"batching fails: {type(error).__name__}: {error}"
+        return f"{FAILS}: {type(error).__name__}: {error}"
     worst = max(median(row) for row in distances)
     return "" if worst <= TOLERANCE else f"rows differ when batched: by {worst:.2f} of the logits' spread"
 

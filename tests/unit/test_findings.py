@@ -9,7 +9,7 @@ import pytest
 from mlx_lm import load
 from mlx_lm.models.cache import make_prompt_cache
 
-from sidecar.engine import findings
+from sidecar.engine import findings, selfcheck
 from sidecar.engine.findings import FILE, Findings, find_out
 
 KV = "16 bits"
@@ -61,6 +61,18 @@ def test_what_has_changed_is_found_out_again(
     again = found(weights, tmp_path, kv)
     assert len(measured) == 2
     assert found(weights, tmp_path, kv) == again and len(measured) == 2
+
+
+def test_a_check_that_could_not_be_made_is_made_again(
+    weights: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def out_of_memory(*_: Any) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(selfcheck, "_distances", out_of_memory)
+        assert found(weights, tmp_path).one_by_one == "batching fails: MemoryError: "
+    assert found(weights, tmp_path).one_by_one == ""
 
 
 def test_without_a_folder_nothing_is_kept(weights: Any, measured: list[Any], tmp_path: Path) -> None:
