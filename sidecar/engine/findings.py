@@ -1,6 +1,6 @@
 """What is found out about a model by running it, once: later loads find it beside what the model has read.
 
-It takes a second or two, in which somebody waits.
+Somebody waits for it: 1.0 s with 25 million parameters on two cores, 0.7 s with the demo model.
 """
 
 import time
