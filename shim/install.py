@@ -30,15 +30,15 @@ COMMAND = f"npm install -g {PACKAGE}@{VERSION}"
 """For those who want it on their PATH."""
 
 
-def private(config: Config) -> Path:
+def private(config: Config, version: str = VERSION) -> Path:
     """Where our own is, or would be."""
-    return config.data / "claude-code" / VERSION / BINARY
+    return config.data / "claude-code" / version / BINARY
 
 
-def claude(config: Config) -> str:
+def claude(config: Config, version: str = VERSION) -> str:
     """The path of a `claude` that runs, installed first if need be; raises Failure."""
-    binary = private(config)
-    home = config.data / "claude-code" / VERSION
+    binary = private(config, version)
+    home = config.data / "claude-code" / version
     if binary.exists():
         return str(binary)
     if config.no_install:
@@ -62,26 +62,27 @@ def claude(config: Config) -> str:
 
 
 def install(npm: str, home: Path, lock: int) -> None:
-    """Install into `home`, which does not exist; to be called under the lock."""
-    say(f"claude is not on PATH: installing Claude Code {VERSION} in {home.parent} (about {SIZE // 1_000_000} MB) …")
+    """Install the version that `home`, which does not exist, is named after; to be called under the lock."""
+    version = home.name
+    say(f"claude is not on PATH: installing Claude Code {version} in {home.parent} (about {SIZE // 1_000_000} MB) …")
     working = home.with_name(f"{home.name}.part")
     shutil.rmtree(working, ignore_errors=True)  # what an interrupted installation has left
     working.mkdir()
     try:
-        run_npm(npm, working, lock)
-        verify(working / BINARY)
+        run_npm(npm, working, lock, version)
+        verify(working / BINARY, version)
         shutil.rmtree(working / ".npm", ignore_errors=True)
         shutil.rmtree(home, ignore_errors=True)
         working.rename(home)
     finally:
         shutil.rmtree(working, ignore_errors=True)
-    say(f"installed Claude Code {VERSION}")
+    say(f"installed Claude Code {version}")
 
 
-def run_npm(npm: str, working: Path, lock: int) -> None:
+def run_npm(npm: str, working: Path, lock: int, version: str) -> None:
     """Run npm while the growing folder shows how far it is; raises Failure with npm's last lines."""
     command = [npm, "install", "--prefix", ".", "--cache", ".npm", "--no-audit", "--no-fund", "--no-update-notifier"]
-    command += ["--no-progress", "--loglevel=error", f"{PACKAGE}@{VERSION}"]
+    command += ["--no-progress", "--loglevel=error", f"{PACKAGE}@{version}"]
     with (working / "npm.log").open("w+b") as log:
         # npm shares the lock: should we be killed and it not, the next try waits for its end.
         process = subprocess.Popen(
@@ -96,7 +97,7 @@ def run_npm(npm: str, working: Path, lock: int) -> None:
         log.seek(0)
         said = log.read().decode(errors="replace")
     if process.returncode:
-        advice = f"Correct that and try again, or install it yourself: npm install -g {PACKAGE}@{VERSION}"
+        advice = f"Correct that and try again, or install it yourself: npm install -g {PACKAGE}@{version}"
         raise Failure(f"npm could not install Claude Code:\n{last_lines(said)}\n{advice}", UNAVAILABLE)
 
 
@@ -114,12 +115,12 @@ def watch(process: subprocess.Popen[bytes], folder: Path) -> None:
     progress.finish()
 
 
-def verify(binary: Path) -> None:
+def verify(binary: Path, version: str) -> None:
     """An installation counts when its binary runs; raises Failure."""
     try:
         result = subprocess.run([binary, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
         said = (result.stdout + result.stderr).decode(errors="replace")
-        works = result.returncode == 0 and VERSION in said
+        works = result.returncode == 0 and version in said
     except (OSError, subprocess.TimeoutExpired) as error:
         said, works = str(error), False
     if not works:

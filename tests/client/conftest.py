@@ -1,6 +1,7 @@
 """Fixtures of the client tier: the real Claude Code, and homes for it. On failure the sidecar's log is shown."""
 
 import os
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,11 +20,16 @@ GRACE = 2.0
 
 @pytest.fixture(scope="session")
 def claude() -> Path:
-    """Claude Code as we pin it, installed once per machine by our own installer. No npm is a failure, not a skip."""
+    """Claude Code as we pin it, or the version that CLAUDE_LOCAL_CLAUDE names ("latest": the newest that is published),
+    installed once per machine by our own installer. No npm is a failure, not a skip."""
     if path := os.environ.get("CLAUDE_LOCAL_TEST_CLAUDE"):
         return Path(path)
+    version = os.environ.get("CLAUDE_LOCAL_CLAUDE", install.VERSION)
+    if version == "latest":
+        command = ["npm", "view", install.PACKAGE, "version"]
+        version = subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip()
     cache = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-    return Path(install.claude(Config(data_dir=str(Path(cache) / "claude-local-tests"))))
+    return Path(install.claude(Config(data_dir=str(Path(cache) / "claude-local-tests")), version))
 
 
 @pytest.fixture(scope="session")
