@@ -7,7 +7,7 @@ probes through it at load, not by model names.
 import re
 import secrets
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -24,6 +24,9 @@ from sidecar.frames import Block, Call, Conversation, Message, Result, Text, Thi
 
 _PROBE = "XPROBEX"
 """A word that no template contains."""
+
+_LONGEST_NAME = 128
+"""Characters in the name of a special token, at most."""
 
 Turn = dict[str, Any]
 """A message as chat templates take it."""
@@ -56,7 +59,9 @@ class PromptBuilder:
             for token in tokenizer.added_tokens_decoder.values()
             if token.special and token.content.strip()
         ]
-        self._special = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))) or r"(?!)")
+        self._special = _any_of(special)
+        self._added = _any_of(token.content for token in tokenizer.added_tokens_decoder.values() if token.content)
+        self._headers: dict[bool, _Header | None] = {}
         self._encoder = Encoder(tokenizer)
         self._replay = Replay()
         self._nonce = secrets.token_hex(8)
@@ -89,16 +94,36 @@ class PromptBuilder:
         result = {"role": "tool", "tool_call_id": _call_id(0), "name": "x", "content": "x"}
         return _PROBE in self._probe([_user("x"), called, result, _user(_PROBE)])
 
-    @cached_property
-    def _header(self) -> str | None:
-        """What stands before an answer, in a prompt for it and in history alike; None when the two do not agree."""
+    def _header(self, thinking: bool) -> "_Header | None":
+        """What stands before an answer, in a prompt for it and in history; None when the two do not agree.
+
+        With and without thinking, since a template may write "no thought" where it asks for none.
+        """
+        if thinking not in self._headers:
+            self._headers[thinking] = self._probe_header(thinking)
+        return self._headers[thinking]
+
+    def _probe_header(self, thinking: bool) -> "_Header | None":
         asked = [_user("x")]
-        before, prompt = self._probe(asked, open_answer=False), self._probe(asked)
-        history = self._probe([*asked, {"role": "assistant", "content": _PROBE}, _user("y")])
-        if not (prompt.startswith(before) and history.startswith(before) and _PROBE in history):
+        closed, prompt = (self._probe(asked, open_answer=opened, thinking=thinking) for opened in (False, True))
+        history = self._probe([*asked, {"role": "assistant", "content": _PROBE}, _user("y")], thinking=thinking)
+        start = self._common(closed, prompt)
+        if _PROBE not in history or not history.startswith(prompt[:start]):
             return None
-        header = prompt[len(before) : _common_length(prompt, history[: history.index(_PROBE)])]
-        return header if header or history.startswith(before + _PROBE) else None
+        before = history[: history.index(_PROBE)]
+        end = self._common(prompt, before)
+        header, gap = prompt[start:end], before[end:]
+        return _Header(header, gap) if header or not gap.strip() else None
+
+    def _common(self, a: str, b: str) -> int:
+        """How far two texts agree, in whole tokens of those that have a name: `<|end|>` and `<|else|>` share none."""
+        cut = _common_length(a, b)
+        cuts = (
+            match.start()
+            for match in self._added.finditer(b, max(0, cut - _LONGEST_NAME), cut + _LONGEST_NAME)
+            if match.start() < cut < match.end()
+        )
+        return next(cuts, cut)
 
     def build(self, conversation: Conversation) -> Prompt:
         """Render and tokenise. Raises ValueError when the model's template refuses the conversation."""
@@ -116,7 +141,7 @@ class PromptBuilder:
 
     def _replayed(self, conversation: Conversation) -> dict[int, list[int]]:
         """The messages that hold an answer of ours, by their index, as they were sampled."""
-        if self._header is None:
+        if self._header(conversation.thinking) is None:
             return {}
         answers = {
             index: self._replay.find(said(list(message.blocks)), asked)
@@ -132,24 +157,28 @@ class PromptBuilder:
         prefill = messages.pop()["content"] if messages[-1]["role"] == "assistant" else ""
         tools = [definition(tool) for tool in _listed(conversation)] if self.native_calls else None
         head = self._render(messages, tools, conversation.thinking)
-        tokens, starts = self._tokenise(head, prefill, replayed)
+        # Some templates end a prompt that asks for no answer with one more token: it is no part of what is asked.
+        opened = self._common(self._render(messages, tools, conversation.thinking, open_answer=False), head)
+        header = self._header(conversation.thinking)
+        answer = opened if header is not None and head.startswith(header.text, opened) else None
+        tokens, starts = self._tokenise(head, prefill, replayed, header or _Header(), answer)
         cuts = [_tokens_before(starts, cut) for cut in self._cuts(conversation, tools, head, replayed)]
         return Prompt(
             tokens=tokens,
             boundaries=tuple(sorted(set(cuts))),
             stable=cuts[len(conversation.environment)],
-            opening=head[len(self._render(messages, tools, conversation.thinking, open_answer=False)) :] + prefill,
-            answer_start=self._answer_start(head, starts) if not prefill else None,
+            opening=head[opened:] + prefill,
+            answer_start=_token_at(starts, answer, len(head)) if answer is not None and not prefill else None,
             asked=[*digests(conversation.messages)][-1],
         )
 
-    def _answer_start(self, head: str, starts: list[int]) -> int | None:
-        at = head.rfind(self._header) if self._header is not None else -1
-        first = bisect_left(starts, at)
-        return first if at == len(head) or starts[first : first + 1] == [at] else None
+    def _tokenise(
+        self, head: str, prefill: str, replayed: Mapping[int, list[int]], header: "_Header", opened: int | None
+    ) -> tuple[list[int], list[int]]:
+        """Tokens, and where each begins in the text; those of a replayed answer all begin with its header.
 
-    def _tokenise(self, head: str, prefill: str, replayed: Mapping[int, list[int]]) -> tuple[list[int], list[int]]:
-        """Tokens, and where each begins in the text; those of a replayed answer all begin with its header."""
+        `opened`: where the header of the answer that is asked for begins, if it is there.
+        """
         tokens: list[int] = []
         starts: list[int] = []
 
@@ -159,11 +188,10 @@ class PromptBuilder:
             starts.extend((begins + offset).tolist())
 
         position = 0
-        header = self._header or ""
         for index, answer in replayed.items():
             mark = self._mark(index)
             at = head.find(mark, position)
-            cut = head.rfind(header, position, at) if at >= 0 else -1
+            cut = header.before(head, position, at) if at >= 0 else -1
             if cut < 0:
                 raise ValueError("the template rewrites what stands in an answer's place")
             encode(head[position:cut], position)
@@ -171,10 +199,9 @@ class PromptBuilder:
             starts += [cut] * len(answer)
             position = at + len(mark)
         # Cut as it will be once there is an answer, so that what stands before it is encoded once.
-        at = head.rfind(header, position) if self._special.match(header) else -1
-        if at >= 0:
-            encode(head[position:at], position)
-            position = at
+        if opened is not None and self._special.match(header.text):
+            encode(head[position:opened], position)
+            position = opened
         encode(head[position:] + prefill, position)
         return tokens, starts
 
@@ -290,11 +317,34 @@ class PromptBuilder:
             raise ValueError(f"this model's chat template refuses the conversation: {error}") from error
         return rendered
 
-    def _probe(self, messages: list[Turn], tools: list[Turn] | None = None, open_answer: bool = True) -> str:
+    def _probe(
+        self,
+        messages: list[Turn],
+        tools: list[Turn] | None = None,
+        open_answer: bool = True,
+        thinking: bool = False,
+    ) -> str:
         try:
-            return self._render(messages, tools, open_answer=open_answer)
+            return self._render(messages, tools, thinking, open_answer)
         except ValueError:
             return ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """What a template writes between the user's words and an answer."""
+
+    text: str = ""
+    """In a prompt and in history alike."""
+    gap: str = ""
+    """What only history has behind it: a blank, or the word that there was no thought."""
+
+    def before(self, head: str, position: int, answer: int) -> int:
+        """Where the header begins that stands before an answer, not before `position`; -1 when there is none."""
+        whole = self.text + self.gap
+        return (
+            answer - len(whole) if head.endswith(whole, position, answer) else head.rfind(self.text, position, answer)
+        )
 
 
 class _Ids:
@@ -336,6 +386,17 @@ def _common_length(a: str, b: str) -> int:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if a[:middle] == b[:middle] else (low, middle - 1)
     return low
+
+
+def _any_of(words: Iterable[str]) -> re.Pattern[str]:
+    """Matches the longest of these words; nothing where there are none."""
+    return re.compile("|".join(map(re.escape, sorted(words, key=len, reverse=True))) or r"(?!)")
+
+
+def _token_at(starts: list[int], position: int, end: int) -> int | None:
+    """The index of the token that begins at a text position; None when none does."""
+    first = bisect_left(starts, position)
+    return first if position == end or starts[first : first + 1] == [position] else None
 
 
 def _tokens_before(starts: list[int], cut: int) -> int:
