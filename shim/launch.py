@@ -81,8 +81,8 @@ def launch(arguments: list[str]) -> None:
     added = variables.ours(port, secret, event.model, event.context_window, event.output_limit)
     if claude_settings:
         chosen = profile.choose(wanted, event.context_window, event.speed)
-        if wanted == "auto" and chosen != "full":
-            say(profile.explained(chosen, event.context_window, event.speed))
+        if remark := profile.remark(wanted, chosen, event.context_window, event.speed):
+            say(remark)
         added |= profile.variables(chosen, os.environ)
         arguments = [arguments[0], *claude_settings.arguments(added, profile.arguments(chosen, given))]
     command.become(file, arguments, variables.environment(command.user_environment(), added))

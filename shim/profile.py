@@ -74,6 +74,17 @@ def why_not(name: str, window: int, speed: int) -> str:
     return ""
 
 
+def remark(wanted: str, chosen: str, window: int, speed: int) -> str:
+    """A line for the user about the profile; empty where there is nothing to say."""
+    tokens = PROFILES[chosen].tokens
+    if window and tokens >= window:
+        return (
+            f"{chosen} prompts take about {tokens:,} tokens and the window has {window:,}: Claude Code will say that "
+            f"the prompt is too long. Use a model with a longer window, or {OPTION} bare"
+        )
+    return explained(chosen, window, speed) if wanted == "auto" and chosen != "full" else ""
+
+
 def explained(name: str, window: int, speed: int) -> str:
     """A line for the user of a profile that was chosen for him."""
     profile = PROFILES[name]

@@ -175,6 +175,7 @@ class Scheduler:
             self._said.flush()
         else:
             first = self.decoding.insert(stream, cache)
+            stream.read = stream.prompt_length - 1  # the first pass has read the rest
             if first is not None:
                 self._hear(stream, first)
                 self._said.flush()

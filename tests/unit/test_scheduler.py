@@ -213,6 +213,18 @@ def test_those_that_have_begun_are_seen_with_their_progress_and_speed(dense: Mod
     assert not flow._seen
 
 
+def test_who_writes_is_not_said_to_read_although_the_first_pass_read_the_rest(dense: Model) -> None:
+    engine = Engine(dense)
+    engine.ask(1, words(600))
+    engine.run()
+    engine.ask(2, words(600) + " and more", max_tokens=40)
+    before = engine.output_tokens
+    engine.until(lambda: engine.output_tokens > before)
+    assert 0 < engine.of(Started, 2)[0].prompt_tokens - 1 - engine.of(Started, 2)[0].cached_tokens <= FEW
+    [writing] = Flow().look(engine.begun(), 0.0)
+    assert writing.read_tokens == writing.prompt_tokens
+
+
 def test_a_request_that_waits_for_memory_lets_those_pass_that_leave_room_for_it(
     dense: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:

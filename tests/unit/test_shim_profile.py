@@ -54,6 +54,13 @@ def test_the_option_may_stand_anywhere_before_a_double_dash(given: list[str], re
     assert profile.take(given, "auto") == (rest, name)
 
 
+def test_a_profile_that_cannot_fit_is_said_before_the_client_says_so() -> None:
+    assert "12,000 tokens and the window has 8,192" in profile.remark("full", "full", 8_192, 0)
+    assert "longer window" in profile.remark("auto", "bare", 900, 0)
+    assert profile.remark("full", "full", 131_072, 0) == profile.remark("auto", "full", 131_072, 0) == ""
+    assert profile.remark("auto", "bare", 8_000, 0) == profile.explained("bare", 8_000, 0)
+
+
 @pytest.mark.parametrize("given", [["--local-profile"], ["--local-profile", "lena"], ["--local-profile="]])
 def test_another_name_is_refused_with_those_there_are(given: list[str]) -> None:
     with pytest.raises(Failure, match="auto, full, lean, bare"):
