@@ -32,6 +32,8 @@ def admit(head: bytes, port: int, token: str) -> bool:
     _refuse_browsers(method, headers)
     authority, rest = split_target(target.decode("latin-1"))
     hosts = [value.decode("latin-1").lower() for name, value in headers if name == b"host"]
+    if not hosts and head.partition(b"\r\n")[0].endswith(b"/1.1"):
+        raise Refusal(400, "invalid_request_error", "An HTTP/1.1 request needs a Host header.")  # RFC 9112, 3.2
     allowed = (f"127.0.0.1:{port}", f"localhost:{port}")
     if len(hosts) != 1 or hosts[0] not in allowed or authority.lower() not in ("", *allowed):
         # A web page whose name was made to point at 127.0.0.1 still sends its own name here.

@@ -2,8 +2,8 @@
 
 Runs as a process of its own (`python -m sidecar.download NAME`), so that the hub library's memory and threads stay
 out of the sidecar and giving up is a kill. Says JSON lines on stdout: `{"done", "total"}` in bytes while it
-downloads, then either the fields of `ModelFiles` or `{"error", "exit_code"}`. Without a name it says which models of
-the hub are on disk, whole or in part: `{"models": {id: date}}`.
+downloads, then either the fields of `ModelFiles` or `{"error", "exit_code"}`. Without a name it says which models are
+on disk, whole or in part: `{"models": {name: {"date", "files"}}}`, where files is null for one that is not whole.
 """
 
 import difflib
@@ -179,6 +179,26 @@ def _from_hub(repository: str, tell: Tell) -> ModelFiles:
         raise ModelUnavailable(str(error), EX_UNAVAILABLE) from None
 
 
+def stored() -> dict[str, dict[str, Any]]:
+    """The built-in model and those of the hub's cache, with their dates (RFC 3339) and what their folders say."""
+    from sidecar import hub
+
+    found: dict[str, dict[str, Any]] = {"demo": {"date": "", "files": _looked_at(lambda: DEMO)}}
+    for each in hub.stored():
+        date = datetime.fromtimestamp(int(each.changed), UTC).isoformat()
+        files = _looked_at(lambda name=each.repository: hub.cached(name))  # type: ignore[misc]
+        found[each.repository] = {"date": date, "files": files}
+    return found
+
+
+def _looked_at(find: Callable[[], Path | None]) -> dict[str, Any] | None:
+    try:
+        path = find()
+        return asdict(inspect(path)) if path else None
+    except Exception:  # whatever is odd about one model must not hide the others
+        return None
+
+
 def _say(line: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()
@@ -187,10 +207,7 @@ def _say(line: dict[str, Any]) -> None:
 def main() -> int:
     """Resolve the model named on the command line and say so in JSON lines."""
     if len(sys.argv) == 1:
-        from sidecar import hub
-
-        dates = {each.repository: datetime.fromtimestamp(int(each.changed), UTC).isoformat() for each in hub.stored()}
-        _say({"models": dates})
+        _say({"models": stored()})
         return 0
     try:
         _say(asdict(resolve(sys.argv[1], lambda done, total: _say({"done": done, "total": total}))))

@@ -49,6 +49,10 @@ class NotFound(RequestError):
     type = "not_found_error"
 
 
+class ForeignApi(NotFound):
+    """A path of OpenAI's API, whose clients read only its own kind of error."""
+
+
 class MethodNotAllowed(RequestError):
     status = 405
     type = "invalid_request_error"

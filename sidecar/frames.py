@@ -64,7 +64,9 @@ class Tool(Frame, frozen=True):
     schema: dict[str, Any]
     """JSON Schema of the arguments, as the client sent it."""
     listed: bool = True
-    """Whether the prompt lists it; False for one that a tool's result has shown."""
+    """Whether the prompt lists it; False for one that something in the conversation has shown."""
+    withdrawn: bool = False
+    """Whether it may not be called any more; the prompt goes on listing it, so that its beginning stays."""
 
 
 class Conversation(Frame, frozen=True):

@@ -4,6 +4,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import NoReturn
 
 import h11
 import msgspec
@@ -19,13 +20,16 @@ HEAD_LIMIT = 64 * 2**10
 IDLE_S = 10.0
 """How long a connection may stay silent between requests. Clients give theirs up after 4 or 5 seconds; one that does
 not would keep a seat of its relay from another."""
-ARRIVAL_S = 60.0
+HEADERS_LIMIT = 1000
+"""Lines of a head; Claude Code sends 30."""
+ARRIVAL_S = 45.0
 """How long a request may take from its first byte to its last: they come from this machine, or through a tunnel."""
 FAREWELL_S = 2.0
 """How long a client may go on sending after our last word."""
 _CHUNK = 65536
 FAILED = "claude-local failed on this request; its log says why"
 _HEAD_TOO_LARGE = f"the request's head is longer than {HEAD_LIMIT >> 10} KB"
+_TOO_MANY_HEADERS = f"the request has more than {HEADERS_LIMIT} headers"
 _TOO_LARGE = f"the request is larger than {BODY_LIMIT >> 20} MB"
 
 log = logging.getLogger(__name__)
@@ -59,6 +63,8 @@ class Connection:
         """Whether the client wants the answer's head alone."""
         self.status = 0
         """Of the answer that has begun last."""
+        self.broken_off = False
+        """Whether it was we who left it incomplete."""
         self._cut = False
         """Whether something that was to be sent has not been, or not all of it."""
 
@@ -116,6 +122,8 @@ class Connection:
             raise Disconnected
         if sum(len(name) + len(value) + 4 for name, value in head.headers) > HEAD_LIMIT:
             raise HeadTooLarge(_HEAD_TOO_LARGE)  # h11 minds only what is not yet complete
+        if len(head.headers) > HEADERS_LIMIT:
+            raise HeadTooLarge(_TOO_MANY_HEADERS)
         headers = {name.decode("ascii"): value.decode("latin-1") for name, value in head.headers}
         self._bodiless = head.method == b"HEAD"
         if {"content-length", "transfer-encoding"} <= headers.keys():
@@ -163,6 +171,11 @@ class Connection:
 
     async def finish(self) -> None:
         await self._send(h11.EndOfMessage())
+
+    def break_off(self) -> NoReturn:
+        """Leave an answer incomplete, so that its client sees that and asks again. Raises Disconnected."""
+        self.broken_off = True
+        raise Disconnected
 
     async def while_connected(self, act: Callable[[], Awaitable[None]]) -> None:
         """Run `act` for as long as the client stays; raises Disconnected when it leaves before the end.

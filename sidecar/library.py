@@ -3,20 +3,23 @@
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from subprocess import DEVNULL, PIPE
 
 import trio
 
 from sidecar.config import Config
-from sidecar.download import EX_UNAVAILABLE, ModelFiles, ModelUnavailable
+from sidecar.download import EX_UNAVAILABLE, ModelFiles, ModelUnavailable, described
 from sidecar.fit import GB, Limits, limits
-from sidecar.models import ALIASES
+from sidecar.models import MODELS, Model
 from sidecar.speeds import Speeds
 
 LIST_S = 10.0
 """How long a list of what is on disk is good for."""
+LOOK_S = 20.0
+"""How long making one may take: half a second, and a thousandth for each model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,16 @@ class LocalModel:
     name: str
     files: ModelFiles
     limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A model that can be asked for, as far as that is known without loading it."""
+
+    date: str = ""
+    """When it came onto this disk (RFC 3339); empty for one that is not there."""
+    files: ModelFiles | None = None
+    limits: Limits | None = None
 
 
 @dataclass(eq=False)
@@ -54,7 +67,7 @@ class Library:
         self._models: dict[str, LocalModel] = {}
         self._locks: dict[str, trio.Lock] = {}
         self._listing = trio.Lock()
-        self._listed: tuple[float, dict[str, str]] = (-LIST_S, {})
+        self._listed: tuple[float, dict[str, Listed]] = (-LIST_S, {})
         self.speeds = Speeds(config.data / "speeds.json")
         self.fetches: dict[str, Fetch] = {}
         """The resolutions under way, by name, for whoever shows progress."""
@@ -62,17 +75,33 @@ class Library:
     def known(self, name: str) -> LocalModel | None:
         return self._models.get(name)
 
-    async def names(self) -> dict[str, str]:
-        """Every name that can be asked for without a path, and the date (RFC 3339) of what is on disk, else "". At
-        most LIST_S seconds old: looking takes a process of its own and half a second."""
+    async def listed(self, own: str) -> dict[str, Listed]:
+        """Every name that can be asked for without a path, after `own`, which may be any."""
+        on_disk, free = await self._on_disk(), self._free()
+        curated = {alias: on_disk.get(model.hub) or Listed("", _published(model)) for alias, model in MODELS.items()}
+        found = {**curated, **on_disk}
+        names = dict.fromkeys([own, "demo", *found])
+        return {name: self._limited(name, found.get(name, Listed()), free) for name in names}
+
+    def _limited(self, name: str, listed: Listed, free: int) -> Listed:
+        """With what the sidecar has made of a model, or would make of it now."""
+        if known := self._models.get(name):
+            return replace(listed, limits=known.limits)
+        return replace(listed, limits=self._limits(listed.files, free)) if listed.files else listed
+
+    def _limits(self, files: ModelFiles, free: int) -> Limits:
+        config = self._config
+        bits = None if config.kv_bits == "auto" else int(config.kv_bits)
+        return limits(files, free, config.memory_caution_gb * GB, config.context, config.cache_gb, bits)
+
+    async def _on_disk(self) -> dict[str, Listed]:
+        """What lies on disk. At most LIST_S seconds old: looking takes a process of its own and half a second."""
         async with self._listing:
             looked, on_disk = self._listed
             if trio.current_time() - looked >= LIST_S:
-                command = [sys.executable, "-I", "-m", "sidecar.download"]
-                found = await trio.run_process(command, stdin=DEVNULL, capture_stdout=True, check=False)
-                on_disk = json.loads(found.stdout or b"{}").get("models", {})
+                on_disk = await _look()
                 self._listed = trio.current_time(), on_disk
-        return {"demo": "", **{alias: on_disk.get(id_, "") for alias, id_ in ALIASES.items()}, **on_disk}
+            return on_disk
 
     async def get(self, name: str) -> LocalModel:
         """The model, once it is on disk; raises ModelUnavailable. Whoever comes second waits for the first."""
@@ -87,12 +116,27 @@ class Library:
                     fetch.changed.set()
                     if not lock.statistics().tasks_waiting:
                         del self._locks[name]  # names that are no model's must not pile up
-                caution = self._config.memory_caution_gb * GB
-                config = self._config
-                bits = None if config.kv_bits == "auto" else int(config.kv_bits)
-                fits = limits(files, self._free(), caution, config.context, config.cache_gb, bits)
+                fits = self._limits(files, self._free())
                 self._models[name] = LocalModel(name, files, fits)
             return self._models[name]
+
+
+def _published(model: Model) -> ModelFiles:
+    """What will lie on disk once it is fetched."""
+    return described(Path(), model.text, model.bytes, model.context_window)
+
+
+async def _look() -> dict[str, Listed]:
+    """Empty when it takes too long: a folder of the cache may be on a disk that does not answer."""
+    command = [sys.executable, "-I", "-m", "sidecar.download"]
+    with trio.move_on_after(LOOK_S):
+        found = await trio.run_process(command, stdin=DEVNULL, capture_stdout=True, check=False)
+        said = json.loads(found.stdout or b"{}").get("models", {})
+        return {
+            name: Listed(each["date"], ModelFiles(**each["files"]) if each["files"] else None)
+            for name, each in said.items()
+        }
+    return {}
 
 
 async def _resolve(name: str, fetch: Fetch) -> ModelFiles:

@@ -16,9 +16,10 @@ import trio
 from sidecar import __version__
 from sidecar.answer import Answer
 from sidecar.anthropic import errors as api_errors
-from sidecar.anthropic import models
+from sidecar.anthropic import models, session, tools
 from sidecar.anthropic import request as api
 from sidecar.anthropic.reply import Reply, sse
+from sidecar.anthropic.types import MessagesRequest
 from sidecar.attempt import Attempt, count, unavailable
 from sidecar.control import CONTROL, FORGET_PATH, LEASE_PATH, PROTOCOL, STATUS_PATH, STOP_PATH, LeaseEvent, LeaseRequest
 from sidecar.download import ModelUnavailable
@@ -26,7 +27,6 @@ from sidecar.engine_client import Engine
 from sidecar.errors import (
     InvalidRequest,
     MethodNotAllowed,
-    NotFound,
     Overloaded,
     RequestError,
     TooMany,
@@ -34,17 +34,23 @@ from sidecar.errors import (
     Unavailable,
 )
 from sidecar.followers import Followers, line
-from sidecar.frames import Count, FromEngine, Generate
+from sidecar.frames import Count, FromEngine, Generate, Priority
 from sidecar.health import health, memory_in_full, queue, streams
 from sidecar.history import History, Visit
 from sidecar.http import Connection, Disconnected, Request
 from sidecar.lease import Lease, Leases
-from sidecar.library import Library
+from sidecar.library import Library, Listed
 from sidecar.memory import Memory
+from sidecar.once import Once
+from sidecar.paths import nothing_at, settled
+from sidecar.sessions import Sessions
 from sidecar.welcome import welcome
 
 PER_TERMINAL, IN_ALL = 100, 256
 """Requests under way at most. Claude Code's /context asks 26 things at once, a script perhaps a hundred."""
+
+VERSION = "anthropic-version"
+"""The header that says which version of the API the client was written for."""
 
 TOKEN = re.compile(r"cl-[0-9a-f]{64}")
 """As the shim makes them."""
@@ -68,6 +74,8 @@ class App:
         self._started = trio.current_time()
         self._running: Counter[Lease] = Counter()
         self._history = History()
+        self._sessions = Sessions()
+        self._once = Once()
         self._followers = Followers()
         self._attempts: dict[Attempt, Lease] = {}
 
@@ -82,20 +90,30 @@ class App:
             await self.fail(connection, error, request_id)
         except ModelUnavailable as error:
             await self.fail(connection, unavailable(error), request_id)
+        except Disconnected:
+            if not connection.broken_off and request.path != LEASE_PATH:
+                log.info("%s given up by its client %s", request_id, _stage(connection, trio.current_time() - began))
+            raise
         finally:
             seconds, record = trio.current_time() - began, self._history.find(request_id)
             said = line(request.method, request.path, connection.status, seconds, record)
             self._followers.tell(lease, said)
 
-    async def fail(self, connection: Connection, error: RequestError, request_id: str = "") -> None:
-        """The one place where an error becomes an answer, or an event once a stream has begun."""
+    async def fail(
+        self,
+        connection: Connection,
+        error: RequestError,
+        request_id: str = "",
+        said: Callable[[dict[str, object]], bytes] = sse,
+    ) -> None:
+        """The one place where an error becomes an answer, or, by `said`, the end of one that has begun."""
         request_id = request_id or f"req_{secrets.token_hex(12)}"
         # A path may be quoted in it, and a client that misread its settings may put anything in a path.
         log.info("%s %d %s", request_id, error.status, TOKEN.sub("(a token)", str(error)))
         if connection.begun:
             if isinstance(error, Unavailable):
-                raise Disconnected  # clients retry a broken stream, but not an error event
-            await connection.send(sse(api_errors.envelope(error, request_id)))
+                connection.break_off()  # clients retry a broken answer, but not an error inside one
+            await connection.send(said(api_errors.envelope(error, request_id)))
             await connection.finish()
             return
         headers = {"content-type": "application/json", "request-id": request_id}
@@ -117,12 +135,13 @@ class App:
             "/v1/messages/count_tokens": {"POST": lambda: self._count(connection, request, request_id)},
             "/v1/models": {"GET": lambda: self._models(connection, request, request_id)},
         }
-        if request.path.startswith("/v1/models/"):
-            routes[request.path] = {"GET": lambda: self._models(connection, request, request_id)}
-        methods = routes.get(request.path)
+        path = settled(request.path)
+        if path.startswith("/v1/models/"):
+            routes[path] = {"GET": lambda: self._models(connection, request, request_id)}
+        methods = routes.get(path)
         # A relay looks at the first request of a connection only: none behind it may be one that it would have refused.
         if methods is None or (request.path.startswith(CONTROL) and not request.first):
-            raise NotFound(f"there is nothing at {request.path}")
+            raise nothing_at(request.path)
         method = "GET" if request.method == "HEAD" and "GET" in methods else request.method
         if method not in methods:
             raise MethodNotAllowed(request.path, methods, request.method)
@@ -241,44 +260,42 @@ class App:
 
     async def _models(self, connection: Connection, request: Request, request_id: str) -> None:
         own = self._authenticate(request).request.model
-        dates = {own: "", **await self._library.names()}
-        listed = [self._model(name, date) for name, date in dates.items()]
-        wanted = unquote(request.path.removeprefix("/v1/models").removeprefix("/"))
-        answer = models.find(listed, wanted) if wanted else models.page(listed, request.query)
+        listed = [_model(name, each) for name, each in (await self._library.listed(own)).items()]
+        wanted = unquote(settled(request.path).removeprefix("/v1/models").removeprefix("/"))
+        answer = models.find(listed, wanted, own) if wanted else models.page(listed, request.query)
         await connection.respond_json(answer, {"request-id": request_id})
-
-    def _model(self, name: str, date: str) -> models.Model:
-        """What is known of a model without reading anything."""
-        known = self._library.known(name)
-        window = known.limits.context_window if known else None
-        longest = known.limits.output_limit if known else None
-        return models.Model(name, window, longest, date or models.UNKNOWN)
 
     async def _count(self, connection: Connection, request: Request, request_id: str) -> None:
         lease = self._authenticate(request)
-        parsed = api.parse_count(request.body)
+        parsed = api.parse_count(request.body, request.headers.get(VERSION, ""))
         conversation = api.conversation(parsed)
         with self._use(lease):
-            model = await self._library.get(_model_name(parsed.model, lease))
+            model = await self._library.get(models.meant(parsed.model, lease.request.model))
             tokens = await count(self._engine, model, Count(0, conversation))
-            await connection.respond_json({"input_tokens": tokens}, {"request-id": request_id})
+            answer: dict[str, object] = {"input_tokens": tokens}
+            if parsed.context_management is not None:
+                answer["context_management"] = {"original_input_tokens": tokens}
+            await connection.respond_json(answer, {"request-id": request_id})
 
     async def _messages(self, connection: Connection, request: Request, request_id: str) -> None:
         lease = self._authenticate(request)
-        parsed = api.parse_messages(request.body)
+        parsed = api.parse_messages(request.body, request.headers.get(VERSION, ""))
+        owner = lease.request.token_sha256
         todo = Generate(
             id=0,
             conversation=api.conversation(parsed),
             sampling=api.sampling(parsed),
             max_tokens=parsed.max_tokens,
             stop=api.stop_sequences(parsed),
-            forced=api.forced_tools(parsed),
+            forced=tools.forced(parsed),
             parallel=api.parallel_calls(parsed),
             thinking_budget=api.thinking_budget(parsed),
-            session=request.headers.get(api.SESSION_HEADER, lease.request.token_sha256),
-            priority=api.priority(parsed, request.headers),
+            session=session.name_of(parsed, request.headers) or owner,
+            priority=self._priority(parsed, request, owner),
             place=lease.place,
         )
+        for remark in tools.left_out(parsed):
+            self._once.say(remark)
         if reason := self._memory.view.refusal():
             self._refused += 1
             raise Unavailable(reason, retry_after=10)
@@ -288,12 +305,20 @@ class App:
             lambda: f"toolu_{secrets.token_hex(12)}",
             api.shows_thinking(parsed),
             todo.conversation.begun,
+            edits=parsed.context_management is not None,
         )
         answer = Answer(connection, reply, request_id, stream=bool(parsed.stream))
-        name = _model_name(parsed.model, lease)
+        name = models.meant(parsed.model, lease.request.model)
         with self._use(lease):
             visit = self._history.begin(request_id, name, todo)
             await connection.while_connected(lambda: self._answer(answer, visit, lease))
+
+    def _priority(self, parsed: MessagesRequest, request: Request, owner: str) -> Priority:
+        marked = session.marked(parsed, request.headers)
+        if marked is not None:
+            return marked
+        name = session.agent_of(parsed, request.headers)
+        return self._sessions.place(owner, name, len(request.body), len(parsed.tools or ()))
 
     async def _answer(self, answer: Answer, visit: Visit, lease: Lease) -> None:
         send, events = trio.open_memory_channel[FromEngine | RequestError](float("inf"))
@@ -305,7 +330,7 @@ class App:
                 try:
                     await answer.deliver(events)
                 except RequestError as error:
-                    await self.fail(answer.connection, error, visit.id)
+                    await self.fail(answer.connection, error, visit.id, answer.said)
                 nursery.cancel_scope.cancel()
         finally:
             del self._attempts[attempt]
@@ -348,6 +373,11 @@ class App:
         self.changed = trio.Event()
 
 
-def _model_name(wanted: str, lease: Lease) -> str:
-    """`claude-…` names mean the invocation's own model: clients have them built in for their side requests."""
-    return lease.request.model if wanted.startswith("claude-") else wanted
+def _model(name: str, listed: Listed) -> models.Model:
+    window, longest = (listed.limits.context_window, listed.limits.output_limit) if listed.limits else (None, None)
+    return models.Model(name, window, longest, listed.date or models.UNKNOWN)
+
+
+def _stage(connection: Connection, seconds: float) -> str:
+    """How far a request was, in words."""
+    return f"after {seconds:.1f} s, {'in the middle of its answer' if connection.begun else 'before its answer began'}"

@@ -44,6 +44,11 @@ VALUES: dict[str, Any] = {
     "input": st.dictionaries(st.text(max_size=4), JSON, max_size=3),
     "source": SOURCES,
     "is_error": st.booleans(),
+    "cache_control": st.sampled_from([None, {"type": "ephemeral"}, {"type": "ephemeral", "ttl": "1h"}]),
+    "tool": st.fixed_dictionaries(
+        {"type": st.sampled_from(["tool_reference", "tool_definition", "mcp_tool_reference"])},
+        optional={"name": NAMES, "definition": st.fixed_dictionaries({"name": NAMES, "input_schema": SCHEMAS}) | JSON},
+    ),
 }
 KINDS = [str(block.__struct_config__.tag) for block in get_args(types.AnyBlock)]
 
@@ -118,7 +123,7 @@ FIELDS: dict[str, Any] = {
     "temperature": st.floats(0, 1),
     "top_p": st.floats(0, 1),
     "top_k": st.integers(0, 2**31),
-    "metadata": JSON,
+    "metadata": st.fixed_dictionaries({}, optional={"user_id": st.none() | st.text(max_size=9)}),
 }
 
 

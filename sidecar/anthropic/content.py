@@ -1,10 +1,10 @@
 """Content blocks of a request become the engine's: text, calls, results and thoughts; what else there is is text, left
 out, or refused by its path. Pure."""
 
-import json
 import re
 
 from sidecar import frames
+from sidecar.anthropic.tools import change_text, definition_text
 from sidecar.anthropic.types import (
     REFUSED,
     AnyBlock,
@@ -19,7 +19,9 @@ from sidecar.anthropic.types import (
     SearchResult,
     TextBlock,
     Thinking,
+    ToolAddition,
     ToolReference,
+    ToolRemoval,
     ToolResult,
     ToolUse,
 )
@@ -62,6 +64,9 @@ def _block(block: AnyBlock, role: str, path: str, request: CountRequest) -> list
             raise InvalidRequest(f"{path}.source: {REFUSED['image']['source']}, not images")
         case ContainerUpload():
             raise InvalidRequest(f"{path}.file_id: {REFUSED['container_upload']['file_id']}")
+        case ToolAddition() | ToolRemoval():
+            changed = change_text(block, request.tools or ())
+            return [frames.Text(frames.reminder(changed))] if changed and role != "assistant" else []
         case ToolReference() | Remote():
             return []
     raise InvalidRequest(
@@ -85,21 +90,12 @@ def _result_part(part: AnyBlock, path: str, request: CountRequest) -> str:
         case SearchResult():
             return _search_text(part)
         case ToolReference():
-            return _definition_text(part.tool_name, request)
+            return definition_text(part.tool_name, request.tools or ())
         case Image():
             # Refusing would end the conversation: the client sends its history again with every turn.
             return "[an image; this model reads text only]"
         case _:
             return ""
-
-
-def _definition_text(name: str, request: CountRequest) -> str:
-    """A deferred tool as the prompt lists tools: shown where it was found, so that the prompt's beginning stays."""
-    for tool in request.tools or ():
-        if tool.name == name and tool.defer_loading:
-            shown = {"name": name, "description": tool.description, "parameters": tool.input_schema}
-            return json.dumps(shown, ensure_ascii=False)
-    return name
 
 
 def _document_text(document: Document, path: str) -> str:

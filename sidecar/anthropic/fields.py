@@ -31,7 +31,8 @@ def is_left_alone(name: str) -> bool:
 
 def fates(name: str) -> dict[str, str]:
     """`used`, or `ignored: why`, or `refused: why`, for each known field of one kind of object."""
-    used = {field.encode_name: "used" for kind in objects()[name] for field in msgspec.structs.fields(kind)}
+    known = [field.encode_name for kind in objects()[name] for field in msgspec.structs.fields(kind)]
+    used = {field: "used" for field in known if field != "cache_control"}  # it is counted, and has no effect
     ignored = {field: f"ignored: {why}" for field, why in types.IGNORED.get(name, {}).items()}
     refused = {field: f"refused: {why}" for field, why in types.REFUSED.get(name, {}).items()}
     return used | ignored | refused

@@ -1,7 +1,8 @@
 """The Models API: what can be asked for by name. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -21,9 +22,22 @@ class Model:
     created_at: str = UNKNOWN
 
 
+MINE = ("claude-", "anthropic/claude-", "anthropic.claude-")
+"""How names begin that mean the invocation's own model: clients have them built in, some with the vendor's before."""
+
+
+def meant(wanted: str, own: str) -> str:
+    """The name of the model that is asked for."""
+    return own if wanted.startswith(MINE) else wanted
+
+
 def describe(model: Model) -> dict[str, Any]:
+    """As this API's clients read it, and OpenAI's."""
     return {
         "type": "model",
+        "object": "model",
+        "created": int(datetime.fromisoformat(model.created_at).timestamp()),
+        "owned_by": "claude-local",
         "id": model.id,
         "display_name": model.id.rpartition("/")[2].replace("-", " "),
         "created_at": model.created_at,
@@ -51,6 +65,7 @@ def page(models: Sequence[Model], query: str) -> dict[str, Any]:
     # Backwards from before_id, else forwards.
     shown = found[-limit:] if before and not after else found[:limit]
     return {
+        "object": "list",
         "data": [describe(model) for model in shown],
         "has_more": len(shown) < len(found),
         "first_id": shown[0].id if shown else None,
@@ -58,11 +73,11 @@ def page(models: Sequence[Model], query: str) -> dict[str, Any]:
     }
 
 
-def find(models: Sequence[Model], name: str) -> dict[str, Any]:
-    """Raises NotFound."""
+def find(models: Sequence[Model], name: str, own: str) -> dict[str, Any]:
+    """What is known of a model, by any name that means it. Raises NotFound."""
     for model in models:
-        if model.id == name:
-            return describe(model)
+        if model.id == meant(name, own):
+            return describe(replace(model, id=name))
     raise NotFound(f"model: {name}")
 
 

@@ -31,6 +31,13 @@ _STOP_REASONS = {
 
 PING: dict[str, Any] = {"type": "ping"}
 
+_BESIDE: dict[str, Any] = {
+    "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
+    "inference_geo": "not_available",
+    "service_tier": "standard",
+}
+"""What an answer's usage says beside its counts; message_delta, which brings the counts again, does without."""
+
 _EMPTY: dict[str, dict[str, Any]] = {
     "text": {"type": "text", "text": ""},
     "thinking": {"type": "thinking", "thinking": "", "signature": ""},
@@ -49,23 +56,27 @@ class Reply:
         new_tool_id: Callable[[], str],
         thinking: Literal["whole", "omitted", "never"] = "whole",
         begun: bool = False,
+        edits: bool = False,
     ) -> None:
         """`thinking`: what the client gets to see of it: all, blocks with nothing but a signature, or no such block.
-        `begun`: the answer goes on from words of the client's, which its first blank may part from the next."""
+        `begun`: the answer goes on from words of the client's, which its first blank may part from the next.
+        `edits`: it has asked for edits of its context, and is told which were made: none."""
         self._message_id = message_id
         self._model = model
         self._new_tool_id = new_tool_id
         self._thinking = thinking
         self._begun = begun
+        self._more: dict[str, Any] = {"context_management": {"applied_edits": []}} if edits else {}
         self._open: str | None = None
         self._index = -1
         self._blank = ""
 
     def start(self, started: Started | None) -> dict[str, Any]:
-        """The message_start event; without `started` (the prompt is not rendered yet) its input counts are 0 and
-        message_delta brings the true ones. Whatever was fed before is forgotten."""
+        """The message_start event. It counts one token of output, as the API's does; without `started` (the prompt is
+        not rendered yet) its input counts are 0, and message_delta brings the true ones. Whatever was fed before is
+        forgotten."""
         self._open, self._index, self._blank = None, -1, ""
-        usage = _usage(started.prompt_tokens, started.cached_tokens, 0) if started else _usage(0, 0, 0)
+        usage = _usage(started.prompt_tokens, started.cached_tokens, 1) if started else _usage(0, 0, 1)
         return {
             "type": "message_start",
             "message": {
@@ -76,7 +87,8 @@ class Reply:
                 "content": [],
                 "stop_reason": None,
                 "stop_sequence": None,
-                "usage": usage,
+                "stop_details": None,
+                "usage": {**usage, **_BESIDE},
             },
         }
 
@@ -110,16 +122,19 @@ class Reply:
                 yield self._delta({"type": "input_json_delta", "partial_json": event.json})
             case Finished():
                 yield from self._close()
-                yield {
-                    "type": "message_delta",
-                    "delta": {"stop_reason": _STOP_REASONS[event.reason], "stop_sequence": event.stop_sequence},
-                    "usage": _usage(
-                        event.prompt_tokens, event.cached_tokens, event.output_tokens, event.thinking_tokens
-                    ),
-                }
+                yield self._end(event)
                 yield {"type": "message_stop"}
             case _:
                 pass
+
+    def _end(self, event: Finished) -> dict[str, Any]:
+        delta = {
+            "stop_reason": _STOP_REASONS[event.reason],
+            "stop_sequence": event.stop_sequence,
+            "stop_details": None,
+        }
+        usage = _usage(event.prompt_tokens, event.cached_tokens, event.output_tokens, event.thinking_tokens)
+        return {"type": "message_delta", "delta": delta, "usage": usage, **self._more}
 
     def _words(self, kind: Literal["text", "thinking"], text: str) -> Iterator[dict[str, Any]]:
         # The API refuses empty and blank text blocks in history, so none is opened before there is something in it.
@@ -178,7 +193,8 @@ def collect(events: list[dict[str, Any]]) -> dict[str, Any]:
                 _close_arguments(message["content"], arguments)
             case "message_delta":
                 message |= event["delta"]
-                message["usage"] = event["usage"]
+                message["usage"] |= event["usage"]
+                message |= {name: event[name] for name in ("context_management",) if name in event}
     return message
 
 
@@ -200,5 +216,4 @@ def _usage(prompt: int, cached: int, output: int, thinking: int = 0) -> dict[str
         "cache_read_input_tokens": cached,
         "output_tokens": output,
         "output_tokens_details": {"thinking_tokens": thinking},
-        "service_tier": "standard",
     }

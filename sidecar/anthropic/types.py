@@ -10,12 +10,15 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 
-class Block(msgspec.Struct, frozen=True, tag_field="type"):
+class Block(msgspec.Struct, frozen=True, tag_field="type", kw_only=True):
     """Base of the content blocks."""
+
+    cache_control: Any = None
 
 
 class TextBlock(Block, frozen=True, tag="text"):
     text: str
+    citations: Any = None
 
 
 class Image(Block, frozen=True, tag="image"):
@@ -129,12 +132,16 @@ class Fallback(Remote, frozen=True, tag="fallback"):
     pass
 
 
-class ToolAddition(Remote, frozen=True, tag="tool_addition"):
-    pass
+class ToolAddition(Block, frozen=True, tag="tool_addition"):
+    """From here on a tool may be called: one of the request's, or one that is defined here."""
+
+    tool: dict[str, Any] | None = None
 
 
-class ToolRemoval(Remote, frozen=True, tag="tool_removal"):
-    pass
+class ToolRemoval(Block, frozen=True, tag="tool_removal"):
+    """From here on a tool may not be called any more."""
+
+    tool: dict[str, Any] | None = None
 
 
 AnyBlock = (
@@ -178,6 +185,7 @@ class ToolDefinition(msgspec.Struct, frozen=True):
     input_schema: dict[str, Any] | None = None
     type: str | None = None
     defer_loading: bool | None = None
+    cache_control: Any = None
 
 
 class ToolChoice(msgspec.Struct, frozen=True):
@@ -188,7 +196,7 @@ class ToolChoice(msgspec.Struct, frozen=True):
 
 class ThinkingConfig(msgspec.Struct, frozen=True):
     type: Literal["enabled", "adaptive", "disabled", "between_tools"]
-    budget_tokens: int | None = None
+    budget_tokens: Annotated[int, msgspec.Meta(ge=0, le=2**31)] | None = None
     display: str | None = None
 
 
@@ -200,6 +208,10 @@ class OutputFormat(msgspec.Struct, frozen=True):
 class OutputConfig(msgspec.Struct, frozen=True):
     effort: str | None = None
     format: OutputFormat | None = None
+
+
+class Metadata(msgspec.Struct, frozen=True):
+    user_id: str | None = None
 
 
 class CountRequest(msgspec.Struct, frozen=True):
@@ -215,6 +227,8 @@ class CountRequest(msgspec.Struct, frozen=True):
     output_format: OutputFormat | None = None
     mcp_servers: list[Any] | None = None
     thread: Any = None
+    cache_control: Any = None
+    context_management: dict[str, Any] | None = None
 
 
 class MessagesRequest(CountRequest, frozen=True, kw_only=True):
@@ -226,6 +240,9 @@ class MessagesRequest(CountRequest, frozen=True, kw_only=True):
     top_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
     top_k: Annotated[int, msgspec.Meta(ge=0, le=2**31)] | None = None
     stop_sequences: list[str] | None = None
+    metadata: Metadata | None = None
+    prompt_cache_key: Any = None
+    """No field of the Messages API, but what some agents name their session with."""
 
 
 _CACHED = "everything that is read is cached"
@@ -234,12 +251,11 @@ _VENDOR = "it concerns the vendor's servers"
 IGNORED: dict[str, dict[str, str]] = {
     "request": {
         "cache_control": _CACHED,
-        "metadata": "nothing is logged or billed by user",
         "service_tier": _VENDOR,
         "speed": _VENDOR,
         "inference_geo": "it is this machine",
         "container": "it matters to tools on the vendor's servers only",
-        "context_management": "the client manages its context",
+        "context_management": "the client manages its context; the answer says that nothing was edited",
         "compaction": "the client manages its context",
         "diagnostics": "the log says what was cached",
         "billing_policy": _VENDOR,
@@ -253,6 +269,8 @@ IGNORED: dict[str, dict[str, str]] = {
     "document": {"cache_control": _CACHED, "citations": "local models give none"},
     "search_result": {"cache_control": _CACHED, "citations": "local models give none"},
     "tool_reference": {"cache_control": _CACHED},
+    "tool_addition": {"cache_control": _CACHED},
+    "tool_removal": {"cache_control": _CACHED},
     "tool_use": {"cache_control": _CACHED, "caller": "it is the model", "toolset_name": _VENDOR},
     "tool_result": {"cache_control": _CACHED, "toolset_name": _VENDOR},
     "image": {"cache_control": _CACHED, "transformations": "there is no image to transform"},
@@ -279,7 +297,7 @@ IGNORED: dict[str, dict[str, str]] = {
 
 REFUSED: dict[str, dict[str, str]] = {
     "request": {
-        "mcp_servers": "they are called by the vendor's servers; a local client calls its own",
+        "mcp_servers": "where no other tool is offered: they are called by the vendor's servers",
         "thread": "it is kept on the vendor's servers; send the messages themselves",
     },
     "image": {"source": "this model reads text only"},
@@ -291,5 +309,8 @@ BUILT_IN_TOOLS = ("bash_", "text_editor_", "memory_")
 """Type prefixes of tools that the vendor defines and the client runs: their schemas are known here."""
 DROPPED_TOOLS = ("tool_search_tool_",)
 """Type prefixes of tools that do nothing here: all tools are shown from the start instead."""
-REFUSED_TOOLS = ("web_search_", "web_fetch_", "code_execution_", "computer_", "browser_", "mcp_toolset")
-"""Type prefixes of tools that run on the vendor's servers or need a model that sees; unknown types are refused too."""
+SEEING_TOOLS = ("computer_", "browser_")
+"""Type prefixes of tools that need a model that sees."""
+REMOTE_TOOLS = ("web_search_", "web_fetch_", "code_execution_", "mcp_toolset", *SEEING_TOOLS)
+"""Type prefixes of tools that nobody here can run. They are left out, as are those of types that nobody knows yet, and
+refused only where they are forced or nothing else is offered."""

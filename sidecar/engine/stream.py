@@ -15,7 +15,7 @@ from sidecar.engine.prompt import Prompt
 from sidecar.engine.row import Cache
 from sidecar.engine.turns import Want
 from sidecar.fit import CHUNK, REPLY, STEP, Costs, Demand, whole_steps
-from sidecar.frames import Generate, Priority
+from sidecar.frames import Generate, Priority, Tool
 
 CHECKPOINT = 4096
 """Tokens between two checkpoints of a cache that cannot be trimmed: what a prompt that parts in between reads again."""
@@ -123,7 +123,7 @@ def prepare(model: Model, request: Generate, window: int) -> Stream:
         # "tokens > maximum" in the API's words: the window less one token of answer.
         raise TooLong(f"{length} {window - 1}")
     room, thought_open = window - length, _opens_thought(model.tokenizer, prompt.opening)
-    calls = model.prompts.calls if request.conversation.tools else None
+    calls = model.prompts.calls if _callable(request) else None
     return Stream(
         id=request.id,
         session=request.session,
@@ -156,6 +156,10 @@ def warming(model: Model, request: int, tokens: list[int]) -> Stream:
     )
 
 
+def _callable(request: Generate) -> tuple[Tool, ...]:
+    return tuple(tool for tool in request.conversation.tools if not tool.withdrawn)
+
+
 def _opens_thought(tokenizer: TokenizerWrapper, opening: str) -> bool:
     return bool(tokenizer.has_thinking) and opening.rfind(tokenizer.think_start) > opening.rfind(tokenizer.think_end)
 
@@ -174,7 +178,7 @@ def _processors(model: Model, request: Generate, thought_open: bool, room: int) 
     conversation, tokenizer = request.conversation, model.tokenizer
     processors: list[Any] = []
     shape = Shape(
-        tools=conversation.tools,
+        tools=_callable(request),
         forced=request.forced,
         parallel=request.parallel,
         answer_schema=conversation.answer_schema,

@@ -1,6 +1,7 @@
 """Fixtures of the client tier: the real Claude Code, and homes for it. On failure the sidecar's log is shown."""
 
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +15,10 @@ from sidecar.config import Config
 from tests.client.api import Terminal
 from tests.client.home import Home, Machine
 
+TYPESCRIPT = "1.12.0"
+"""The version of the official SDK for TypeScript."""
+INSTALL_LIMIT = 300
+"""Seconds; 30 MB over a slow line."""
 GRACE = 2.0
 """Seconds from the last command to the sidecar's end, where a test waits for that."""
 
@@ -30,6 +35,23 @@ def claude() -> Path:
         version = subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip()
     cache = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
     return Path(install.claude(Config(data_dir=str(Path(cache) / "claude-local-tests")), version))
+
+
+@pytest.fixture(scope="session")
+def sdk() -> Path:
+    """Where the official SDK for TypeScript is installed, once per machine. No npm is a failure, not a skip."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    folder = cache / "claude-local-tests" / "anthropic-sdk" / TYPESCRIPT
+    if not folder.exists():
+        working = folder.with_name(f"{TYPESCRIPT}.{os.getpid()}")
+        working.mkdir(parents=True)
+        install = ["npm", "install", "--prefix", ".", "--no-audit", "--no-fund", f"@anthropic-ai/sdk@{TYPESCRIPT}"]
+        subprocess.run(install, cwd=working, check=True, timeout=INSTALL_LIMIT, capture_output=True)
+        try:
+            working.rename(folder)
+        except OSError:  # another run was faster
+            shutil.rmtree(working)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -44,7 +44,14 @@ def history(block: dict[str, Any]) -> dict[str, Any]:
     return messages(user("a"), assistant(block, text("b")), *HELLO)
 
 
+def changed(kind: str, **more: Any) -> dict[str, Any]:
+    """A conversation in which a tool comes or goes."""
+    change = {"type": kind, "tool": {"type": "tool_reference", "name": "Later" if kind == "tool_addition" else "Read"}}
+    return {"tools": [READ, LATER], **messages(user("a"), assistant("b"), system({**change, **more}), *HELLO)}
+
+
 NEUTRAL = history(text(""))
+HISTORY = messages(user("a"), assistant("b"), *HELLO)
 PLAIN_DOCUMENT = {
     "type": "document",
     "source": {"type": "text", "media_type": "text/plain", "data": "Hello in 5 words"},
@@ -59,7 +66,12 @@ CONVERSATIONS = [
     Case("a string", {}, text="Hello!.*"),
     Case("a block", messages(user(text("Hello in 5 words"))), like={}),
     Case("several blocks", messages(user(text("Hello in"), text("5 words"))), unlike={}),
-    Case("an empty block beside another", messages(user(text(""), text("Hello in 5 words"))), like={}),
+    Case(
+        "an empty block in an earlier turn",
+        messages(user(text(""), text("a")), assistant("b"), *HELLO),
+        like=messages(user("a"), assistant("b"), *HELLO),
+    ),
+    Case("an answer first", messages(assistant("Hello!"), *HELLO), unlike={}),
     Case("two user messages", messages(user("Good day"), user("Hello in 5 words")), unlike={}),
     Case("a whole exchange", messages(user("Hello"), assistant("Hello!"), *HELLO)),
     Case("other scripts", messages(user(CAT)), unlike={}),
@@ -118,6 +130,8 @@ CONVERSATIONS = [
             user({"type": "tool_result", "tool_use_id": "toolu_1"}),
         ),
     ),
+    Case("a tool that comes later", changed("tool_addition"), unlike={"tools": [READ, LATER], **HISTORY}),
+    Case("a tool that goes", changed("tool_removal"), unlike={"tools": [READ, LATER], **HISTORY}),
     Case("a plain document", messages(user(PLAIN_DOCUMENT)), like={}),
     Case("a document of blocks", messages(user(CONTENT_DOCUMENT)), like={}),
     Case(
@@ -170,6 +184,8 @@ def block(name: str, **fields: Any) -> dict[str, Any]:
         "tool_use": lambda more: messages(user("a"), assistant({**CALL, **more}), *result()["messages"][2:]),
         "redacted_thinking": lambda more: history({"type": "redacted_thinking", **more}),
         "compaction": lambda more: history({"type": "compaction", "content": "so far", **more}),
+        "tool_addition": lambda more: changed("tool_addition", **more),
+        "tool_removal": lambda more: changed("tool_removal", **more),
     }
     return dict(places[name](fields))
 
@@ -184,6 +200,7 @@ VALUES: dict[str, Any] = {
     "encrypted_content": "x",
     "signature": "x",
     "tool_changes": [],
+    "tool": {"type": "tool_reference", "name": "Later"},
     "tabs": [],
     "state_changes": [],
 }
@@ -237,8 +254,12 @@ REFUSED = [
     ),
     Refused("a block of an unknown kind", messages(user({"type": "hologram"})), r"messages\.0\.content\.0"),
     Refused("a block without a kind", messages(user({"text": "a"})), r"messages\.0\.content\.0"),
-    Refused("a text without text", messages(user({"type": "text"})), r"messages\.0\.content\.0\.text: Field required"),
-    Refused("a number for a text", messages(user({"type": "text", "text": 3})), r"messages\.0\.content\.0\.text: "),
+    Refused(
+        "a text without text", messages(user({"type": "text"})), r"messages\.0\.content\.0\.text\.text: Field required"
+    ),
+    Refused(
+        "a number for a text", messages(user({"type": "text", "text": 3})), r"messages\.0\.content\.0\.text\.text: "
+    ),
     Refused("a number for a message", messages(3), r"messages\.0: "),
     Refused("a number for content", {"messages": [{"role": "user", "content": 3}]}, r"messages\.0\.content: "),
     Refused("no content", {"messages": [{"role": "user"}]}, r"messages\.0\.content: Field required"),
@@ -252,7 +273,26 @@ REFUSED = [
         messages(*HELLO, {"role": "assistant", "content": ""}, *HELLO),
         r"messages\.1\.content: ",
     ),
-    Refused("an answer first", messages(assistant("a"), user("b")), "messages: .*role user"),
+    Refused(
+        "an empty block beside another",
+        messages(user(text(""), text("a"))),
+        "messages: text content blocks must be non-empty",
+    ),
+    Refused(
+        "citations of a user's text",
+        messages(user({**text("a"), "citations": [{"type": "char_location"}]})),
+        r"messages\.0\.content\.0\.text\.citations: ",
+    ),
+    Refused(
+        "a mark of an unknown kind",
+        messages(user({**text("a"), "cache_control": {"type": "forever"}})),
+        r"messages\.0\.content\.0\.text\.cache_control: ",
+    ),
+    Refused(
+        "five marks",
+        messages(user(*({**text("a"), "cache_control": EPHEMERAL} for _ in range(5)))),
+        "A maximum of 4 blocks with cache_control may be provided. Found 5.",
+    ),
     Refused(
         "a begun answer that ends in a blank", messages(*HELLO, assistant("Hello ")), "messages: .*trailing whitespace"
     ),
@@ -278,7 +318,7 @@ REFUSED = [
     Refused(
         "a call with a list for arguments",
         messages(user("a"), assistant({**CALL, "input": []})),
-        r"messages\.1\.content\.0\.input: ",
+        r"messages\.1\.content\.0\.tool_use\.input: ",
     ),
     Refused("an image in the system prompt", {"system": [IMAGE]}, r"system\.0"),
     Refused("a number for the system prompt", {"system": 3}, "system: "),

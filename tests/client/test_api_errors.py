@@ -29,6 +29,9 @@ STATUSES: list[tuple[str, str, dict[str, str], type[anthropic.APIStatusError], s
     ("GET", "/v1", {}, anthropic.NotFoundError, "not_found_error"),
     ("POST", "/v1/complete", {}, anthropic.NotFoundError, "not_found_error"),
     ("GET", "/v1/models/no-such-model", {}, anthropic.NotFoundError, "not_found_error"),
+    ("POST", "/messages/batches", {}, anthropic.NotFoundError, "not_found_error"),
+    ("GET", "/models/no-such-model", {}, anthropic.NotFoundError, "not_found_error"),
+    ("POST", "/messages", {}, anthropic.BadRequestError, "invalid_request_error"),
     ("GET", "/v1/models?limit=0", {}, anthropic.BadRequestError, "invalid_request_error"),
     ("GET", "/v1/models?limit=x", {}, anthropic.BadRequestError, "invalid_request_error"),
     ("GET", "/v1/models?after_id=none", {}, anthropic.BadRequestError, "invalid_request_error"),
@@ -110,6 +113,46 @@ def test_models_are_listed_in_pages(demo: Terminal) -> None:
     assert demo.client.models.list(before_id=listed[1].id).data[0].id == "demo"
     assert demo.client.models.list(after_id=listed[0].id, limit=1).data[0].id == listed[1].id
     assert demo.client.models.retrieve("demo").max_input_tokens
+
+
+@pytest.mark.parametrize("before", ["", "/v1", "/v1/v1"])
+def test_an_address_may_hold_the_version_or_not(demo: Terminal, before: str) -> None:
+    """Some SDKs add it to the address that they are given, others take it for a part of that."""
+    body = {"model": "demo", "messages": HELLO}
+    post = demo.client.post
+    message: Any = post(f"{before}/messages", cast_to=object, body={**body, "max_tokens": 30})
+    assert message["content"][0]["text"].startswith("Hello")
+    counted: Any = post(f"{before}/messages/count_tokens", cast_to=object, body=body)
+    assert counted["input_tokens"] == demo.count({})
+    listed: Any = demo.client.get(f"{before}/models", cast_to=object)
+    one: Any = demo.client.get(f"{before}/models/demo", cast_to=object)
+    assert listed["data"][0] == one
+
+
+def test_each_model_of_the_list_says_how_much_it_takes(demo: Terminal) -> None:
+    """Not only the one that is loaded: a client chooses by it."""
+    listed = demo.client.models.list(limit=1000).data
+    assert len(listed) > 5
+    for model in listed:
+        assert model.max_input_tokens and model.max_tokens, model.id
+        assert model.max_tokens < model.max_input_tokens
+
+
+@pytest.mark.parametrize("name", ["claude-next-9", "anthropic/claude-opus-9"])
+def test_a_vendors_name_means_the_terminals_own_model_everywhere(demo: Terminal, name: str) -> None:
+    own, found = demo.client.models.retrieve("demo"), demo.client.models.retrieve(name)
+    assert (found.id, found.max_input_tokens, found.max_tokens) == (name, own.max_input_tokens, own.max_tokens)
+    assert ask(demo, model=name).model == name
+    assert demo.client.messages.count_tokens(model=name, messages=HELLO).input_tokens
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/chat/completions", "/v1/responses", "/v1/embeddings"])
+def test_a_client_of_openais_api_is_told_what_to_use(demo: Terminal, path: str) -> None:
+    """In the envelope that its SDK reads."""
+    with pytest.raises(anthropic.NotFoundError) as caught:
+        demo.client.post(path, cast_to=object, body={"model": "gpt-4o", "messages": HELLO})
+    error = caught.value.response.json()["error"]
+    assert error["code"] == "not_found" and "POST /v1/messages" in error["message"]
 
 
 def test_more_than_can_be_under_way_is_a_429_that_says_when_to_come_back(noise: Terminal) -> None:

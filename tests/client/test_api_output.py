@@ -43,7 +43,6 @@ def thinking(**config: Any) -> dict[str, Any]:
 STOPS = [
     Case("one token", {**SAY, "max_tokens": 1}, stop="max_tokens"),
     Case("two tokens", {**SAY, "max_tokens": 2}, stop="max_tokens"),
-    Case("no token", {**SAY, "max_tokens": 0}, stop="max_tokens", kinds=""),
     Case("no stop sequences", {**SAY, "max_tokens": 30, "stop_sequences": []}),
     Case("a stop sequence that does not come", {**SAY, "max_tokens": 30, "stop_sequences": ["@@@@@@"]}),
     Case("many stop sequences", {**SAY, "stop_sequences": [f"@@{number}" for number in range(100)]}),
@@ -80,6 +79,9 @@ THOUGHT = [
     Case("thinking as it likes", thinking(type="adaptive")),
     Case("thinking that is not shown", thinking(type="adaptive", display="omitted")),
     Case("thinking in summary", thinking(type="adaptive", display="summarized"), like=thinking(type="adaptive")),
+    Case("a budget as long as the answer", {"max_tokens": 30, "thinking": {"type": "enabled", "budget_tokens": 30}}),
+    Case("a budget that the API finds small", {"max_tokens": 30, "thinking": {"type": "enabled", "budget_tokens": 5}}),
+    Case("no budget", {"max_tokens": 30, "thinking": {"type": "enabled"}}, like=thinking(type="adaptive")),
     Case("thinking between tools", thinking(type="between_tools"), kinds="(text)?"),
     Case(
         "thinking with a begun answer",
@@ -97,10 +99,10 @@ SAMPLED = [
     Case("a version before", {}, headers={"anthropic-version": "2023-01-01"}),
     Case("a version to come", {}, headers={"anthropic-version": "2031-01-01"}),
     Case("betas that nobody knows", {}, headers={"anthropic-beta": "hologram-2031-01-01,prompt-caching-2024-07-31"}),
+    Case("a user's name", {"metadata": {"user_id": "a"}}, like={}),
     Case("fields that nobody knows", {"hologram": {"a": [1]}, "zzz": None}, like={}),
 ]
 VALUES: dict[str, Any] = {
-    "metadata": {"user_id": "a"},
     "cache_control": {"type": "ephemeral"},
     "service_tier": "auto",
     "speed": "fast",
@@ -124,6 +126,7 @@ REFUSED = [
     Refused("no limit", {"max_tokens": None}, "max_tokens: "),
     Refused("a limit below nothing", {"max_tokens": -1}, "max_tokens: "),
     Refused("a limit with a fraction", {"max_tokens": 1.5}, "max_tokens: "),
+    Refused("a stream of nothing", {"max_tokens": 0, "stream": True}, "max_tokens: 0 reads"),
     Refused("a limit in words", {"max_tokens": "ten"}, "max_tokens: "),
     Refused("a limit beyond reason", {"max_tokens": 10**30}, "max_tokens: "),
     Refused("no model", {"model": ""}, "model: "),
@@ -135,14 +138,11 @@ REFUSED = [
     Refused("a temperature below nothing", {"temperature": -0.1}, "temperature: ", headers=OLD),
     Refused("a top_k below nothing", {"top_k": -1}, "top_k: ", headers=OLD),
     Refused("a stream of maybe", {"stream": "yes"}, "stream: "),
-    Refused("a small budget", thinking(type="enabled", budget_tokens=1023), r"thinking\.enabled\.budget_tokens: "),
-    Refused("no budget", thinking(type="enabled"), r"thinking\.enabled\.budget_tokens: "),
     Refused(
-        "a budget beyond the limit",
-        {"max_tokens": 1024, "thinking": {"type": "enabled", "budget_tokens": 1024}},
-        "max_tokens: ",
+        "a budget below nothing", thinking(type="enabled", budget_tokens=-1), r"thinking\.enabled\.budget_tokens: "
     ),
-    Refused("an unknown way to think", thinking(type="deep"), r"thinking\.type: "),
+    Refused("an unknown way to think", thinking(type="deep"), "thinking: "),
+    Refused("metadata in words", {"metadata": "me"}, "metadata: "),
     Refused("an unknown format", {"output_config": {"format": {"type": "yaml"}}}, r"output_config\.format"),
     Refused(
         "a format without a schema",

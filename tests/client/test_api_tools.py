@@ -59,6 +59,21 @@ CLIENTS_OWN = [
 ]
 """The tools that the vendor defines by a type alone and the client runs."""
 
+REMOTE = [
+    "web_search_20250305",
+    "web_search_20260318",
+    "web_fetch_20250910",
+    "web_fetch_20260318",
+    "code_execution_20250522",
+    "code_execution_20260521",
+    "computer_20250124",
+    "computer_toolset_20260801",
+    "browser_toolset_20260801",
+    "mcp_toolset",
+    "something_new_20300101",
+]
+"""What nobody here can run."""
+
 OFFERED = [
     Case("no tools", offered(), like=RUN_LS),
     Case("a tool", offered(RUN), unlike=RUN_LS),
@@ -102,10 +117,24 @@ OFFERED = [
         "the vendor's search, with a deferred tool", offered(SEARCH, {**RUN, "defer_loading": True}), like=offered(RUN)
     ),
     Case("the vendor's search alone", offered(SEARCH), like=RUN_LS),
+    *(Case(f"the vendor's {kind} beside others", offered(RUN, typed(kind, "x")), like=offered(RUN)) for kind in REMOTE),
+    Case(
+        "servers of tools beside others",
+        offered(RUN, mcp_servers=[{"type": "url", "url": "http://x/", "name": "x"}]),
+        like=offered(RUN),
+    ),
     *(Case(f"the client's own {kind}", offered(typed(kind, name)), unlike=RUN_LS) for kind, name in CLIENTS_OWN),
 ]
 
+DEFERRED: Any = {**POINT, "defer_loading": True}
 FORCED = [
+    Case("a deferred tool", chosen("tool", DEFERRED, name="move", **ONE), stop="tool_use", kinds="tool_use"),
+    Case(
+        "a deferred tool beside another",
+        chosen("tool", DEFERRED, RUN, name="move", **ONE),
+        stop="tool_use",
+        kinds="tool_use",
+    ),
     Case("any tool", chosen("any"), kinds="tool_use( tool_use)*"),
     Case("this tool", chosen("tool", name="move", **ONE), stop="tool_use", kinds="tool_use"),
     Case("one of any", chosen("any", **ONE), stop="tool_use", kinds="tool_use"),
@@ -129,38 +158,37 @@ IGNORED_FIELDS = [
     Case(f"a tool with {name}", offered({**RUN, name: SAMPLES[name]}), like=offered(RUN)) for name in IGNORED["tool"]
 ]
 
-REMOTE = [
-    "web_search_20250305",
-    "web_search_20260318",
-    "web_fetch_20250910",
-    "web_fetch_20260318",
-    "code_execution_20250522",
-    "code_execution_20260521",
-    "computer_20250124",
-    "computer_toolset_20260801",
-    "browser_toolset_20260801",
-    "mcp_toolset",
-    "something_new_20300101",
-]
 REFUSED = [
-    *(Refused(f"the vendor's {kind}", offered(RUN, typed(kind, "x")), rf"tools\.1: {kind} ") for kind in REMOTE),
-    Refused("a tool without a name", offered({"input_schema": {"type": "object"}}), r"tools\.0\.name: "),
-    Refused("a name with a blank", offered({**RUN, "name": "a b"}), r"tools\.0\.name: "),
-    Refused("an empty name", offered({**RUN, "name": ""}), r"tools\.0\.name: "),
-    Refused("a name that is too long", offered({**RUN, "name": "a" * 129}), r"tools\.0\.name: "),
-    Refused("the same name twice", offered(RUN, RUN), r"tools\.1\.name: .*unique"),
-    Refused("a tool without a schema", offered({"name": "a"}), r"tools\.0\.input_schema: Field required"),
+    *(Refused(f"the vendor's {kind} alone", offered(typed(kind, "x")), rf"tools\.0: {kind} ") for kind in REMOTE),
+    *(
+        Refused(
+            f"the vendor's {kind} by force",
+            chosen("tool", RUN, typed(kind, "x"), name="x"),
+            rf"tool_choice\.tool\.name: {kind} ",
+        )
+        for kind in REMOTE
+    ),
+    Refused("a tool without a name", offered({"input_schema": {"type": "object"}}), r"tools\.0\.custom\.name: "),
+    Refused("a name with a blank", offered({**RUN, "name": "a b"}), r"tools\.0\.custom\.name: "),
+    Refused("an empty name", offered({**RUN, "name": ""}), r"tools\.0\.custom\.name: "),
+    Refused("a name that is too long", offered({**RUN, "name": "a" * 129}), r"tools\.0\.custom\.name: "),
+    Refused("the same name twice", offered(RUN, RUN), r"tools\.1\.custom\.name: .*unique"),
+    Refused("a tool without a schema", offered({"name": "a"}), r"tools\.0\.custom\.input_schema: Field required"),
     Refused(
         "a schema of a list",
         offered({"name": "a", "input_schema": {"type": "array"}}),
-        r"tools\.0\.input_schema\.type: ",
+        r"tools\.0\.custom\.input_schema\.type: ",
     ),
-    Refused("a schema that is a string", offered({"name": "a", "input_schema": "object"}), r"tools\.0\.input_schema: "),
+    Refused(
+        "a schema that is a string",
+        offered({"name": "a", "input_schema": "object"}),
+        r"tools\.0\.custom\.input_schema: ",
+    ),
     Refused("tools that are no list", {**RUN_LS, "tools": {"a": 1}}, "tools: "),
     Refused("a choice of nothing", {**RUN_LS, "tool_choice": {"type": "any"}}, "tool_choice: "),
-    Refused("a choice of a tool that is not there", chosen("tool", name="other"), "tool_choice: .*other"),
+    Refused("a choice of a tool that is not there", chosen("tool", name="other"), r"tool_choice\.tool\.name: .*other"),
     Refused("a choice without a name", chosen("tool"), r"tool_choice\.tool\.name: "),
-    Refused("an unknown choice", chosen("perhaps"), r"tool_choice\.type: "),
+    Refused("an unknown choice", chosen("perhaps"), "tool_choice: "),
     Refused(
         "servers to call",
         {**RUN_LS, "mcp_servers": [{"type": "url", "url": "http://x/", "name": "x"}]},

@@ -1,6 +1,7 @@
 """HTTP as clients of all kinds speak it, byte by byte through the real relay and the real sidecar."""
 
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -168,6 +169,26 @@ def test_many_headers_are_read(wire: Wire) -> None:
     assert wire.answer().status == 200
 
 
+@pytest.mark.parametrize("before", [0, 1])
+def test_more_headers_than_any_client_sends_are_a_431(wire: Wire, before: int) -> None:
+    for _ in range(before):
+        wire.send(wire.head("/health"))
+        assert wire.answer().status == 200
+    wire.send(wire.head("/health").removesuffix(b"\r\n") + b"a: b\r\n" * 5000 + b"\r\n")
+    assert wire.answer().status == 431
+    assert wire.is_closed()
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_request_without_a_host_is_a_400(wire: Wire, before: int) -> None:
+    for _ in range(before):
+        wire.send(wire.head("/health"))
+        assert wire.answer().status == 200
+    wire.send(b"GET /health HTTP/1.1\r\n\r\n")
+    reply = wire.answer()
+    assert (reply.status, reply.kind) == (400, "invalid_request_error")
+
+
 @pytest.mark.parametrize("framing", ["length", "chunks"])
 @pytest.mark.parametrize("before", [0, 1])
 def test_a_body_that_is_too_large_is_a_413_that_is_read(wire: Wire, framing: str, before: int) -> None:
@@ -273,7 +294,7 @@ def test_the_bytes_of_a_stream_are_whole_characters_and_whole_events(noise: Term
     with Wire(noise) as wire:
         wire.send(wire.message(stream=True, max_tokens=150))
         reply = wire.answer()
-    assert reply.headers["content-type"].startswith("text/event-stream")
+    assert reply.headers["content-type"] == "text/event-stream; charset=utf-8"
     events = [read(event) for chunk in reply.chunks for event in chunk.decode("utf-8").strip().split("\n\n")]
     assert [event["type"] for event in events[:2]] == ["message_start", "ping"]
     assert events[-1] == {"type": "message_stop"}
@@ -303,3 +324,5 @@ def test_a_client_that_goes_away_ends_its_answer_within_a_second(noise: Terminal
         wire.send(wire.message(stream=stream, **LONG))
         wait_until(lambda: noise.running() == 1)
     wait_until(lambda: noise.running() == 0, 1.0)
+    stage = "in the middle of its answer" if stream else "before its answer began"
+    wait_until(lambda: re.search(rf"given up by its client after [\d.]+ s, .*{stage}", noise.machine.logged()))

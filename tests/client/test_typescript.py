@@ -1,10 +1,7 @@
 """The official SDK for TypeScript, run by node under claude-local as anybody would run it."""
 
 import json
-import os
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +9,7 @@ import pytest
 
 from tests.client.api import Terminal
 
-VERSION = "1.12.0"
 SCRIPT = Path(__file__).with_name("typescript.cjs")
-INSTALL_LIMIT = 300
-"""Seconds; 30 MB over a slow line."""
-
-
-@pytest.fixture(scope="module")
-def sdk() -> Path:
-    """Where it is installed, once per machine. No npm is a failure, not a skip."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
-    folder = cache / "claude-local-tests" / "anthropic-sdk" / VERSION
-    if not folder.exists():
-        working = folder.with_name(f"{VERSION}.{os.getpid()}")
-        working.mkdir(parents=True)
-        install = ["npm", "install", "--prefix", ".", "--no-audit", "--no-fund", f"@anthropic-ai/sdk@{VERSION}"]
-        subprocess.run(install, cwd=working, check=True, timeout=INSTALL_LIMIT, capture_output=True)
-        try:
-            working.rename(folder)
-        except OSError:  # another run was faster
-            shutil.rmtree(working)
-    return folder
 
 
 @pytest.fixture(scope="module")

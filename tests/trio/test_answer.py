@@ -11,7 +11,7 @@ import trio.testing
 
 from sidecar.answer import HOLD_S, PING_S, Answer
 from sidecar.anthropic.reply import Reply
-from sidecar.errors import RequestError, Unavailable
+from sidecar.errors import InvalidRequest, RequestError, Unavailable
 from sidecar.frames import Finished, FromEngine, Started, TextDelta
 from sidecar.http import Connection
 
@@ -30,7 +30,7 @@ class Delivery:
         while not isinstance(self.connection._h11.next_event(), h11.EndOfMessage):
             pass
         self.feed, self._events = trio.open_memory_channel[FromEngine | RequestError](100)
-        self._answer = Answer(self.connection, Reply("msg_1", "demo", lambda: "toolu_1"), "req_1", stream)
+        self.answer = Answer(self.connection, Reply("msg_1", "demo", lambda: "toolu_1"), "req_1", stream)
         self.failure: RequestError | None = None
         self._began = trio.current_time()
         self.pieces: list[tuple[float, bytes]] = []
@@ -38,7 +38,7 @@ class Delivery:
 
     async def run(self) -> None:
         try:
-            await self._answer.deliver(self._events)
+            await self.answer.deliver(self._events)
         except RequestError as error:
             self.failure = error
         await self.connection._stream.aclose()
@@ -107,8 +107,53 @@ async def test_what_is_ready_together_is_sent_together(autojump_clock: Clock) ->
     assert delivery.types.count("content_block_delta") == 20
 
 
-async def test_a_whole_answer_waits_for_the_end(autojump_clock: Clock) -> None:
-    delivery = await deliver([(0, STARTED), (300, TextDelta(1, "a")), (301, END)], stream=False)
-    body = json.loads(b"".join(data for _, data in delivery.pieces).partition(b"\r\n\r\n")[2])
-    assert body["content"] == [{"type": "text", "text": "a"}]
-    assert delivery.pieces[0][0] == pytest.approx(301)
+def body_of(delivery: Delivery) -> tuple[bytes, bytes]:
+    """Head and body of an answer, as a client reads them."""
+    client = h11.Connection(h11.CLIENT)
+    client.send(h11.Request(method="POST", target="/", headers=[("host", "x")]))
+    client.send(h11.EndOfMessage())
+    said = b"".join(data for _, data in delivery.pieces)
+    client.receive_data(said)
+    body = b""
+    while not isinstance(event := client.next_event(), h11.EndOfMessage):
+        assert event is not h11.NEED_DATA, "it is cut off"
+        body += event.data if isinstance(event, h11.Data) else b""
+    return said.partition(b"\r\n\r\n")[0], body
+
+
+@pytest.mark.parametrize("words", [1, 5000])
+async def test_a_whole_answer_that_takes_long_begins_with_blanks(autojump_clock: Clock, words: int) -> None:
+    """Clients and proxies give a silent connection up, whether the prompt is still read or the answer is written."""
+    pieces = [(1 + 298 * index / words, TextDelta(1, "a")) for index in range(words)]
+    delivery = await deliver([(0, STARTED), *pieces, (301, END)], stream=False)
+    times = [at for at, _ in delivery.pieces]
+    assert times[0] == pytest.approx(HOLD_S)
+    assert max(later - earlier for earlier, later in itertools.pairwise(times)) <= PING_S + 0.1
+    head, body = body_of(delivery)
+    assert head.startswith(b"HTTP/1.1 200 ") and b"content-type: application/json" in head and b"req_1" in head
+    assert body.startswith(b"  ") and json.loads(body)["content"] == [{"type": "text", "text": "a" * words}]
+
+
+async def test_a_whole_answer_that_comes_soon_has_a_length(autojump_clock: Clock) -> None:
+    delivery = await deliver([(0, STARTED), (1, TextDelta(1, "a")), (HOLD_S - 1, END)], stream=False)
+    head, body = body_of(delivery)
+    assert b"content-length: %d" % len(body) in head and body.startswith(b"{")
+
+
+async def test_a_whole_answer_is_begun_anew_behind_its_blanks(autojump_clock: Clock) -> None:
+    """Another engine may take over for as long as nothing of an answer has been said."""
+    script = [(0, STARTED), (1, TextDelta(1, "a")), (30, STARTED), (31, TextDelta(1, "b")), (32, END)]
+    delivery = await deliver(script, stream=False)
+    assert json.loads(body_of(delivery)[1])["content"] == [{"type": "text", "text": "b"}]
+    assert not delivery.answer.shows(TextDelta(1, "a"))
+
+
+async def test_an_error_behind_the_blanks_is_the_apis_own_in_the_body(autojump_clock: Clock) -> None:
+    delivery = await deliver([(0, STARTED), (30, InvalidRequest("no"))], stream=False)
+    assert delivery.failure is not None and delivery.connection.begun
+    assert json.loads(delivery.answer.said({"type": "error"})) == {"type": "error"}
+
+
+async def test_a_stream_says_how_its_letters_are_written(autojump_clock: Clock) -> None:
+    delivery = await deliver([(0, STARTED), (1, END)])
+    assert b"content-type: text/event-stream; charset=utf-8\r\n" in delivery.pieces[0][1]

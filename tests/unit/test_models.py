@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.anthropic.models import Model, find, page
+from sidecar.anthropic.models import Model, find, meant, page
 from sidecar.errors import InvalidRequest, NotFound
 
 MODELS = [Model(name) for name in "abcde"]
@@ -41,6 +41,27 @@ def test_a_page_that_cannot_be_is_refused_by_field(query: str) -> None:
 
 
 def test_one_model_is_found_by_its_name_whole() -> None:
-    assert find([Model("org/a-b", 100, 10)], "org/a-b")["max_input_tokens"] == 100
+    assert find([Model("org/a-b", 100, 10)], "org/a-b", "a")["max_input_tokens"] == 100
     with pytest.raises(NotFound, match="model: z"):
-        find(MODELS, "z")
+        find(MODELS, "z", "a")
+
+
+@pytest.mark.parametrize("name", ["claude-opus-4-5", "anthropic/claude-x", "anthropic.claude-x-v1:0"])
+def test_a_name_of_the_vendors_means_the_model_that_answers_to_it(name: str) -> None:
+    found = find([Model("a"), Model("own", 100, 10)], name, "own")
+    assert (found["id"], found["max_input_tokens"], found["max_tokens"]) == (name, 100, 10)
+    assert meant(name, "own") == "own"
+
+
+def test_other_names_mean_what_they_say() -> None:
+    for name in ("own", "claude", "mlx-community/claude-x", "gpt-4o"):
+        assert meant(name, "other") == name
+
+
+def test_a_model_is_one_to_openais_clients_too() -> None:
+    answer = page([Model("a", created_at="2026-01-02T03:04:05+00:00"), Model("b")], "")
+    assert answer["object"] == "list"
+    assert [(each["object"], each["created"], each["owned_by"]) for each in answer["data"]] == [
+        ("model", 1767323045, "claude-local"),
+        ("model", 0, "claude-local"),
+    ]

@@ -134,7 +134,7 @@ def test_an_agent_in_another_folder_shares_three_quarters_of_its_prompt(prompts:
 
 
 def test_two_terminals_in_a_folder_share_all_but_what_follows_the_environment(prompts: PromptBuilder) -> None:
-    one, other = (prompts.build(asked_in("/srv/one", "", state=state)) for state in ("quiet", "busy"))
+    one, other = (prompts.build(asked_in("/srv/one", "a", state=state)) for state in ("quiet", "busy"))
     shared = common(one, other)
     assert shared >= 0.95 * len(one.tokens)
     assert any(shared - NEAR <= boundary <= shared for boundary in one.boundaries)

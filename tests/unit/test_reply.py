@@ -100,12 +100,15 @@ def test_the_whole_message_equals_the_streamed_one() -> None:
         ],
         "stop_reason": "end_turn",
         "stop_sequence": None,
+        "stop_details": None,
         "usage": {
             "input_tokens": 6,
             "cache_creation_input_tokens": 0,
             "cache_read_input_tokens": 4,
             "output_tokens": 3,
             "output_tokens_details": {"thinking_tokens": 0},
+            "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
+            "inference_geo": "not_available",
             "service_tier": "standard",
         },
     }
@@ -130,7 +133,22 @@ def test_half_a_call_is_no_call() -> None:
 )
 def test_stop_reasons_have_the_apis_names(reason: Any, api: str) -> None:
     delta = events(Finished(1, reason, 1, 0, 1, stop_sequence="END" if reason == "stop" else None))[-2]
-    assert delta["delta"] == {"stop_reason": api, "stop_sequence": "END" if reason == "stop" else None}
+    stopped = {"stop_sequence": "END" if reason == "stop" else None, "stop_details": None}
+    assert delta["delta"] == {"stop_reason": api, **stopped}
+
+
+def test_a_stream_says_of_its_usage_what_the_apis_does_at_either_end() -> None:
+    start, *_, delta, _ = events(TextDelta(1, "a"), END)
+    assert start["message"]["usage"]["output_tokens"] == 1
+    assert {"cache_creation", "inference_geo", "service_tier"} <= start["message"]["usage"].keys()
+    assert not {"cache_creation", "inference_geo", "service_tier"} & delta["usage"].keys()
+    assert "context_management" not in delta
+
+
+def test_who_asks_for_edits_of_the_context_is_told_that_there_were_none() -> None:
+    reply = Reply("msg_1", "demo", lambda: "toolu_1", edits=True)
+    fed = [reply.start(None), *reply.feed(TextDelta(1, "a")), *reply.feed(END)]
+    assert fed[-2]["context_management"] == collect(fed)["context_management"] == {"applied_edits": []}
 
 
 def test_an_event_is_two_lines_and_a_blank_one() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from sidecar.anthropic import request as api
 from sidecar.errors import InvalidRequest
-from sidecar.frames import Call, Message, Priority, Result, Text, Thinking, Tool
+from sidecar.frames import Call, Message, Result, Text, Thinking, Tool
 
 BASE: dict[str, Any] = {"model": "m", "max_tokens": 10}
 
@@ -124,9 +124,9 @@ def test_tool_choice_says_what_must_be_called() -> None:
     tools = [{"name": name, "input_schema": {"type": "object"}} for name in ("a", "b")]
     cases = {"auto": (), "any": ("a", "b")}
     for kind, forced in cases.items():
-        assert api.forced_tools(parse(messages=[user("x")], tools=tools, tool_choice={"type": kind})) == forced
+        assert api.tools.forced(parse(messages=[user("x")], tools=tools, tool_choice={"type": kind})) == forced
     one = parse(messages=[user("x")], tools=tools, tool_choice={"type": "tool", "name": "b"})
-    assert api.forced_tools(one) == ("b",) and api.parallel_calls(one)
+    assert api.tools.forced(one) == ("b",) and api.parallel_calls(one)
 
 
 def test_unknown_fields_are_ignored_and_known_ones_used() -> None:
@@ -136,23 +136,26 @@ def test_unknown_fields_are_ignored_and_known_ones_used() -> None:
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"messages": []}, "messages"),
-    ({"messages": "hi"}, "messages: Expected `array`"),
+    ({"messages": "hi"}, "messages: Input should be a valid list"),
     ({"messages": [user(3)]}, "messages.0.content: "),
-    ({"messages": [user("a"), user([{"type": "hologram"}])]}, "messages.1.content.0.type: Invalid value 'hologram'"),
-    ({"messages": [{"role": "wizard", "content": ""}]}, "messages.0.role: Invalid"),
+    ({"messages": [user("a"), user([{"type": "hologram"}])]}, "messages.1.content.0: Input tag 'hologram' found"),
+    ({"messages": [{"role": "wizard", "content": ""}]}, "messages.0.role: Input should be"),
     ({"messages": [user("a")], "max_tokens": -1}, "max_tokens: "),
     ({"messages": [user("a")], "max_tokens": "many"}, "max_tokens: "),
     ({"messages": [user("a")], "temperature": 1.5}, "temperature: "),
     ({"messages": [user("a")], "top_p": -0.1}, "top_p: "),
     ({"messages": [user("a")], "top_k": -1}, "top_k: "),
-    ({"messages": [user("a")], "tools": [{"name": "", "input_schema": {}}]}, "tools.0.name: "),
-    ({"messages": [user("a")], "tools": [{"name": "a b", "input_schema": {}}]}, "tools.0.name: "),
-    ({"messages": [user("a")], "tools": [{"name": "a"}]}, "tools.0.input_schema: Field required"),
+    ({"messages": [user("a")], "tools": [{"name": "", "input_schema": {}}]}, "tools.0.custom.name: "),
+    ({"messages": [user("a")], "tools": [{"name": "a b", "input_schema": {}}]}, "tools.0.custom.name: "),
+    ({"messages": [user("a")], "tools": [{"name": "a"}]}, "tools.0.custom.input_schema: Field required"),
     (
         {"messages": [user("a")], "tools": [{"name": "a", "input_schema": {"type": "array"}}]},
-        "tools.0.input_schema.type",
+        "tools.0.custom.input_schema.type",
     ),
-    ({"messages": [user("a")], "tools": [{"name": "a", "input_schema": {}}] * 2}, "tools.1.name: tool names must be"),
+    (
+        {"messages": [user("a")], "tools": [{"name": "a", "input_schema": {}}] * 2},
+        "tools.1.custom.name: Tool names must be",
+    ),
     (
         {"messages": [user("a")], "tools": [{"type": "web_search_20250305", "name": "web_search"}]},
         "tools.0: web_search_20250305 runs on the vendor's servers",
@@ -161,9 +164,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"messages": [user("a")], "tool_choice": {"type": "tool"}}, "tool_choice.tool.name: Field required"),
     ({"messages": [user("a")], "mcp_servers": [{}]}, "mcp_servers: "),
     ({"messages": [user("a")], "thread": {"id": "x"}}, "thread: "),
-    ({"messages": [user("a")], "thinking": {"type": "enabled"}}, "thinking.enabled.budget_tokens: "),
-    ({"messages": [user("a")], "thinking": {"type": "enabled", "budget_tokens": 2000}}, "max_tokens: must be greater"),
-    ({"messages": [user("a")], "thinking": {"type": "deep"}}, "thinking.type: Invalid"),
+    (
+        {"messages": [user("a")], "thinking": {"type": "enabled", "budget_tokens": -1}},
+        "thinking.enabled.budget_tokens: ",
+    ),
+    ({"messages": [user("a")], "thinking": {"type": "deep"}}, "thinking: Input tag 'deep' found"),
     ({"messages": [user("")]}, "messages.0.content: it must not be empty"),
     ({"messages": [user("a"), assistant([]), user("b")]}, "messages.1.content: it must not be empty"),
     ({"messages": [user("a"), assistant([CALL])]}, "has no tool_result after it"),
@@ -177,10 +182,15 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         },
         "output_config.format: it cannot be combined",
     ),
-    ({"messages": [user("a")], "output_config": {"format": {"type": "xml"}}}, "output_config.format.type: Invalid"),
-    ({"messages": [user("a")], "tool_choice": {"type": "tool", "name": "x"}}, "tool_choice: there is no tool x"),
+    (
+        {"messages": [user("a")], "output_config": {"format": {"type": "xml"}}},
+        "output_config.format: Input tag 'xml' found",
+    ),
+    (
+        {"messages": [user("a")], "tool_choice": {"type": "tool", "name": "x"}},
+        "tool_choice.tool.name: Tool 'x' not found",
+    ),
     ({"messages": [user("a")], "stop_sequences": ["ok", " "]}, "stop_sequences.1: "),
-    ({"messages": [assistant("a")]}, "the first message must have the role user"),
     ({"messages": [user("a"), user([RESULT])]}, "has no tool_use before it"),
     ({"messages": [user([CALL])]}, "messages.0.content.0: a tool_use block cannot"),
     ({"messages": [user("a"), assistant([RESULT])]}, "messages.1.content.0: a tool_result block cannot"),
@@ -201,7 +211,7 @@ def test_what_cannot_be_served_is_refused_by_name(fields: dict[str, Any], says: 
     with pytest.raises(InvalidRequest) as refusal:
         asked = parse(**fields)
         api.stop_sequences(asked)
-        api.forced_tools(asked)
+        api.tools.forced(asked)
         api.conversation(asked)
     assert says in str(refusal.value)
 
@@ -285,6 +295,34 @@ def test_effort_bounds_a_thought_that_has_no_budget_and_leaves_room_for_the_answ
     assert api.thinking_budget(asked) == budget
 
 
+@pytest.mark.parametrize(
+    ("asked", "most", "budget"),
+    [
+        (32000, 32000, 16000),  # as qwen sends it
+        (50000, 32000, 16000),
+        (31999, 32000, 31999),
+        (500, 32000, 500),  # fewer than the API takes
+        (1, 2000, 1),
+        (0, 2000, 0),
+        (None, 32000, 16000),
+        (None, 64000, 16384),
+        (2000, 1, 1),
+    ],
+)
+def test_a_budget_that_the_api_would_not_take_is_made_one_that_leaves_an_answer(
+    asked: int | None, most: int, budget: int
+) -> None:
+    request = parse(messages=[user("x")], thinking={"type": "enabled", "budget_tokens": asked}, max_tokens=most)
+    assert api.thinking_budget(request) == budget
+    assert api.thinks(request) is (asked != 0)
+
+
+def test_a_conversation_that_the_assistant_begins_has_an_empty_turn_of_the_users_before_it() -> None:
+    asked = conversation(assistant("a"), user("b"))
+    assert asked.messages == (Message("user", ()), Message("assistant", (Text("a"),)), Message("user", (Text("b"),)))
+    assert conversation(assistant("a")).begun
+
+
 def test_thinking_between_tools_begins_with_a_result() -> None:
     assert api.thinks(
         parse(messages=[user("x"), assistant([CALL]), user([RESULT])], thinking={"type": "between_tools"})
@@ -313,26 +351,3 @@ def test_search_results_and_documents_are_read_as_text() -> None:
     found = {"type": "search_result", "title": "T", "source": "S", "content": [text("C")]}
     document = {"type": "document", "title": "D", "context": "E", "source": {"type": "content", "content": [text("F")]}}
     assert conversation(user([found, document])).messages[0].blocks == (Text("T\nS\nC"), Text("D\nE\nF"))
-
-
-SESSION = {api.SESSION_HEADER: "s"}
-AGENT = {**SESSION, "x-claude-code-agent-id": "a"}
-
-
-@pytest.mark.parametrize(
-    ("fields", "headers", "expected"),
-    [
-        ({"tools": TOOLS, "thinking": {"type": "adaptive"}}, SESSION, Priority.MAIN),
-        ({"tools": [], "thinking": {"type": "adaptive"}}, SESSION, Priority.MAIN),  # a conversation without tools
-        ({"tools": TOOLS}, SESSION, Priority.MAIN),  # one without thinking
-        ({"tools": TOOLS, "thinking": {"type": "adaptive"}}, AGENT, Priority.SUBAGENT),
-        ({"tools": []}, AGENT, Priority.SUBAGENT),
-        ({"tools": []}, SESSION, Priority.SIDE),  # a title
-        ({}, SESSION, Priority.SIDE),
-        ({}, {}, Priority.MAIN),  # a program's own request: that is all it does
-    ],
-)
-def test_the_main_conversation_is_told_from_subagents_and_side_requests(
-    fields: dict[str, Any], headers: dict[str, str], expected: Priority
-) -> None:
-    assert api.priority(parse(messages=[user("x")], **fields), headers) is expected

@@ -29,11 +29,12 @@ def read(body: bytes) -> bool:
             sampling=api.sampling(request),
             max_tokens=request.max_tokens,
             stop=api.stop_sequences(request),
-            forced=api.forced_tools(request),
+            forced=api.tools.forced(request),
             parallel=api.parallel_calls(request),
             thinking_budget=api.thinking_budget(request),
         )
         api.shows_thinking(request)
+        api.tools.left_out(request)
         assert conversation.messages[0].role == "user"
     except InvalidRequest as error:
         assert str(error)
