@@ -10,16 +10,14 @@ import sys
 from collections.abc import Iterable, Iterator
 
 from shim import command, relay, token, variables, words
+from shim import port as ports
 from shim.failure import CANNOT_CREATE, CONFIG, INTERNAL, NOT_FOUND, OS_ERROR, UNAVAILABLE, Failure, say
 from sidecar import config, control
 from sidecar.config import Config
 from sidecar.control import LeaseEvent, LeaseRequest
 
 LIFELINE_FD = 100
-"""Where the inherited pipe goes: scripts use the small numbers for themselves."""
-
-BACKLOG = 128
-"""Connections that wait when all seats are taken."""
+"""From here on lies what the command inherits, pipe and port: scripts use the small numbers for themselves."""
 
 
 def main() -> int:
@@ -66,7 +64,8 @@ def launch(arguments: list[str]) -> None:
         given, wanted = profile.take(arguments[1:], settings.profile.lower())
         claude_settings = claude.Settings(given, directory.path)
     secret = token.new()
-    listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
+    listener, guard = ports.claim()
+    _hand_down(guard.detach())
     port = listener.getsockname()[1]
     request = LeaseRequest(
         token_sha256=token.digest(secret),
@@ -121,14 +120,8 @@ def _start_relay(
     keep: tuple[str, int] | None,
 ) -> int:
     """Fork the relay; returns the pipe on which it tells how the lease is going."""
-    import fcntl
-
     lifeline, inherited = os.pipe()
-    try:
-        fcntl.fcntl(inherited, fcntl.F_DUPFD, LIFELINE_FD)  # without close-on-exec: the command gets it
-        os.close(inherited)
-    except OSError:
-        os.set_inheritable(inherited, True)  # a limit below a hundred descriptors
+    _hand_down(inherited)
     reader, writer = os.pipe()
     helper = relay.Relay(directory, os.path.abspath(settings.logs), listener, lifeline, writer, keep)
     relay.fork(helper, secret, request)
@@ -136,6 +129,17 @@ def _start_relay(
         os.close(descriptor)
     listener.close()
     return reader
+
+
+def _hand_down(descriptor: int) -> None:
+    """Leave it to the command, out of the way of the numbers that scripts use."""
+    import fcntl
+
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_DUPFD, LIFELINE_FD)  # without close-on-exec
+        os.close(descriptor)
+    except OSError:
+        os.set_inheritable(descriptor, True)  # a limit below a hundred descriptors
 
 
 def _wait(reader: int, settings: Config) -> LeaseEvent:

@@ -4,13 +4,12 @@ import os
 import select
 import shlex
 import signal
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from shim.failure import UNAVAILABLE, Died, Failure
-from sidecar.control import RunDirectory
+from sidecar.control import RunDirectory, program
 
 READY_FD = 3
 """The descriptor number on which the sidecar finds its readiness pipe."""
@@ -23,7 +22,7 @@ PLACES = ("CLAUDE_LOCAL_RUN_DIR", "CLAUDE_LOCAL_DATA_DIR", "CLAUDE_LOCAL_LOG_DIR
 """Paths that may be relative to a folder which the sidecar is not in."""
 
 TEST_COMMAND = "CLAUDE_LOCAL_TEST_SIDECAR"
-"""The tests' fake sidecar: a command line that replaces `python -I -m sidecar.serve`."""
+"""The tests' fake sidecar: a command line that replaces `program("sidecar.serve")`."""
 
 
 def start(directory: RunDirectory, logs: Path, folder: str, deadline: float) -> None:
@@ -67,7 +66,7 @@ def environment(base: Mapping[str, str], folder: str) -> dict[str, str]:
 
 def _spawn(directory: RunDirectory, logs: Path, folder: str, writer: int) -> int:
     hook = os.environ.get(TEST_COMMAND)
-    command = shlex.split(hook) if hook else [sys.executable, "-I", "-m", "sidecar.serve"]
+    command = shlex.split(hook) if hook else program("sidecar.serve")
     command += ["--run-dir", str(directory.path), "--ready-fd", str(READY_FD)]
     log = _open_log(logs)
     # posix_spawn, not fork: the relay has threads. Ignored signals would stay ignored in every child of the sidecar.

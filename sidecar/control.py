@@ -43,6 +43,15 @@ def split_target(target: str) -> tuple[str, str]:
     return authority, f"/{path}"
 
 
+def program(module: str, *arguments: str) -> list[str]:
+    """The command line of a module of this very installation.
+
+    Not `-m`: it would look among all that is installed, where an installation has its modules under another name, and
+    others may have packages of theirs under these.
+    """
+    return [sys.executable, "-I", str(Path(__file__).with_name("__main__.py")), module, *arguments]
+
+
 class RunDirectoryError(Exception):
     """The run directory cannot be trusted or used; the text says why and what to do."""
 

@@ -5,7 +5,6 @@ When it is loaded and for whom is `engine_client`'s.
 
 import logging
 import socket
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from subprocess import DEVNULL
@@ -13,6 +12,7 @@ from typing import Self
 
 import trio
 
+from sidecar.control import program
 from sidecar.errors import Died, InvalidRequest, Unavailable
 from sidecar.frames import (
     Cancel,
@@ -49,7 +49,7 @@ TICK_S = 0.25
 STOP_S = 2.0
 """How long the engine may take to exit when told to."""
 
-WORKER = ["-m", "sidecar.engine.worker"]
+WORKER = program("sidecar.engine.worker")
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class Process:
     async def spawn(cls, model: LocalModel) -> Self:
         """A process that has loaded nothing yet; raises Unavailable."""
         ours, theirs = socket.socketpair()
-        command = [sys.executable, "-I", *WORKER, str(theirs.fileno())]
+        command = [*WORKER, str(theirs.fileno())]
         with theirs:
             try:
                 process = await trio.lowlevel.open_process(

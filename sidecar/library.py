@@ -1,7 +1,6 @@
 """The models of this sidecar: names resolved once, one download shared by all who wait for it."""
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -11,6 +10,7 @@ from subprocess import DEVNULL, PIPE
 import trio
 
 from sidecar.config import Config
+from sidecar.control import program
 from sidecar.download import EX_UNAVAILABLE, ModelFiles, ModelUnavailable, described
 from sidecar.fit import GB, Limits, limits
 from sidecar.models import MODELS, Model
@@ -128,7 +128,7 @@ def _published(model: Model) -> ModelFiles:
 
 async def _look() -> dict[str, Listed]:
     """Empty when it takes too long: a folder of the cache may be on a disk that does not answer."""
-    command = [sys.executable, "-I", "-m", "sidecar.download"]
+    command = program("sidecar.download")
     with trio.move_on_after(LOOK_S):
         found = await trio.run_process(command, stdin=DEVNULL, capture_stdout=True, check=False)
         said = json.loads(found.stdout or b"{}").get("models", {})
@@ -140,7 +140,7 @@ async def _look() -> dict[str, Listed]:
 
 
 async def _resolve(name: str, fetch: Fetch) -> ModelFiles:
-    command = [sys.executable, "-I", "-m", "sidecar.download", name]
+    command = program("sidecar.download", name)
     async with trio.open_nursery() as nursery:
         process = await nursery.start(partial(trio.run_process, command, stdin=DEVNULL, stdout=PIPE, check=False))
         fetch.pid = process.pid

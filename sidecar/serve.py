@@ -1,7 +1,7 @@
 """The sidecar process: one per user, published before the model loads, gone when idle.
 
-`python -m sidecar.serve --run-dir DIR --ready-fd N`, started by the shim under its spawn lock. The life lock is held
-from before the socket appears until the engine and then the process are gone: two can never serve at once.
+Started by the shim under its spawn lock, with `--run-dir DIR --ready-fd N`. The life lock is held from before the
+socket appears until the engine and then the process are gone: two can never serve at once.
 """
 
 import fcntl

@@ -14,6 +14,7 @@ from shim.checks.case import Case
 from shim.checks.finding import Finding, failure, ok, warning
 from shim.progress import size
 from sidecar import __version__, fit, native
+from sidecar.control import program
 from sidecar.download import ModelFiles
 from sidecar.guard import Sample
 from sidecar.probe import Probe, largest
@@ -62,11 +63,12 @@ def judge_python(version: str, bits: int, prefix: str) -> Finding:
 
 def mlx() -> Finding:
     """In a process of its own, as the engine is: a driver that does not fit can end it."""
-    command = [sys.executable, "-I", "-m", "sidecar.engine.device"]
+    command = program("sidecar.engine.device")
+    kernels = native.find_kernels()
     try:
         done = subprocess.run(
             command,
-            env=native.environment(),
+            env=native.environment(kernels=kernels),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -75,11 +77,11 @@ def mlx() -> Finding:
     except subprocess.TimeoutExpired:
         return failure(f"did not compute anything within {DEVICE_S:.0f} s", "restart the machine")
     has_nvidia = Path("/dev/nvidia0").exists() or Path("/dev/dxg").exists()
-    return judge_mlx(done.returncode, done.stdout, done.stderr, sys.platform, has_nvidia)
+    return judge_mlx(done.returncode, done.stdout, done.stderr, sys.platform, has_nvidia, kernels.why)
 
 
-def judge_mlx(status: int, said: str, complaints: str, kind: str, has_nvidia: bool) -> Finding:
-    """From how `sidecar.engine.device` ended and what it said."""
+def judge_mlx(status: int, said: str, complaints: str, kind: str, has_nvidia: bool, place: str = "") -> Finding:
+    """From how `sidecar.engine.device` ended and what it said. `place`: what is wrong with where kernels belong."""
     if status or not said.strip():
         why = (complaints.strip().splitlines() or [f"ended with status {status}"])[-1]
         return failure(f"does not work: {why}", "remove .venv: the next start makes it again")
@@ -91,6 +93,9 @@ def judge_mlx(status: int, said: str, complaints: str, kind: str, has_nvidia: bo
         return failure(f"{here}: no Metal", "run it on the Mac itself: virtual machines have no Metal")
     if about["device"] == "cpu" and has_nvidia:
         return warning(f"{here}, although there is an NVIDIA GPU", "pip install 'mlx[cuda]' into .venv")
+    if trouble := place or about.get("without_kernels"):
+        fix = "correct that, or point XDG_CACHE_HOME to a folder of yours alone, on a disk with some space"
+        return warning(f"{here}; compiled kernels are not where they belong: {trouble}", fix)
     return ok(here)
 
 

@@ -1,4 +1,4 @@
-"""`python -I -m shim.standing FOLDER [READY]`: the relay of global mode, started by systemd, launchd or ourselves.
+"""`program("shim.standing", FOLDER, [READY])`: the relay of global mode, started by systemd, launchd or ourselves.
 
 It serves one port for all terminals, takes a lease with the first request, and never keeps a model in memory by itself:
 its lease is a soft one. Where the port is held for it, it ends when nobody has asked for the grace period; else it
@@ -16,7 +16,8 @@ from types import FrameType
 from shim import relay, spawn, token, visitors
 from shim.failure import INTERNAL, Failure
 from shim.holder import Holder
-from shim.launch import BACKLOG, model_name
+from shim.launch import model_name
+from shim.port import BACKLOG
 from shim.standing import activation
 from shim.standing.state import Folder, State
 from shim.visitors import Post

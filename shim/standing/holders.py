@@ -17,6 +17,7 @@ from shim.attach import locker
 from shim.failure import UNAVAILABLE, Failure
 from shim.standing import units
 from shim.standing.state import Folder
+from sidecar.control import program
 
 SECONDS = 15.0
 """For a service manager's answer, and for a relay to begin or to end."""
@@ -53,7 +54,7 @@ def named(name: str) -> Holder:
 
 def command(folder: Folder) -> list[str]:
     """What starts the relay: this very claude-local, wherever it is installed."""
-    return [sys.executable, "-I", "-m", "shim.standing", str(folder.path)]
+    return program("shim.standing", str(folder.path))
 
 
 class Systemd:

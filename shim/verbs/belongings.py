@@ -60,6 +60,7 @@ def places(settings: Config, run: Path) -> list[Place]:
         Place("measured speeds", data, ("speeds.json", "speeds.[0-9]*")),
         *(Place("what has been read", folder, (PREFIX,)) for folder in prefixes),
         Place("compiled kernels", cache, ("kernels",)),
+        Place("compiled kernels", run, ("kernels",)),
         Place("logs", logs, tuple(f"{log}{end}" for log in FILES for end in ("", ".[0-9]", ".part"))),
         Place(
             "sockets and locks", run, ("socket", "socket.[0-9]*", "life.lock", "spawn.lock", "claude-settings-*.json")

@@ -1,9 +1,14 @@
-"""The man page, in the language of man(7). Pure."""
+"""The man page, in the language of man(7). Pure, but for the file that is installed with the package:
 
+`python -m shim.verbs.manpage bin/man/claude-local.1` writes it.
+"""
+
+import sys
 from collections.abc import Iterable
 from datetime import date
+from pathlib import Path
 
-from shim.verbs.manual import Entry
+from shim.verbs.manual import Entry, entries
 from sidecar import __version__
 from sidecar.config import Config
 
@@ -43,11 +48,11 @@ and README.md.
 """
 
 
-def roff(words: Iterable[Entry], day: date) -> str:
-    """All of it."""
+def roff(words: Iterable[Entry], day: date | None = None) -> str:
+    """All of it; without a day it says the same tomorrow."""
     lines = [line for each in words for line in _word(each)]
     settings = [f".TP\n.B {_roff(f'CLAUDE_LOCAL_{name.upper()}')}\n{_default(name)}" for name in Config._fields]
-    beginning = BEGINNING.format(date=day.isoformat(), version=_roff(__version__))
+    beginning = BEGINNING.format(date=day.isoformat() if day else "", version=_roff(__version__))
     return f"{beginning}{_joined(lines)}{MIDDLE}{_joined(settings)}{END}"
 
 
@@ -77,3 +82,7 @@ def _default(name: str) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     return "default: " + _roff(f"{value:g}" if isinstance(value, float) else str(value) or "the platform's")
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(roff(entries()), "utf-8")

@@ -16,6 +16,7 @@ from shim.attach import Lease
 from shim.door import Refusal, parse
 from shim.failure import CANNOT_CREATE, UNAVAILABLE, Failure, say
 from shim.holder import ATTEMPTS, Holder
+from shim.port import BACKLOG
 from shim.standing.state import Folder, State
 from shim.verbs import screen
 from shim.verbs.asking import directory
@@ -57,7 +58,7 @@ def run(arguments: list[str]) -> int:
 def listen(port: int, folder: Folder) -> socket.socket:
     """The listening socket; raises Failure."""
     try:
-        return socket.create_server(("127.0.0.1", port), backlog=launch.BACKLOG)
+        return socket.create_server(("127.0.0.1", port), backlog=BACKLOG)
     except OSError as error:
         state = State.load(folder)
         who = "global mode has it. " if state and state.port == port else ""

@@ -5,11 +5,14 @@ from importlib.metadata import version
 
 import mlx.core as mx
 
+from sidecar.engine import kernels
+
 
 def main() -> None:
     about = mx.device_info()
-    # A kernel of its own and a product: what does not fit here lets everything load, and fails at the first of these.
-    product = mx.compile(lambda x: mx.matmul(x * 1.0 + 0.0, x))(mx.ones((64, 64)))
+    without = kernels.try_out()
+    # A compiled kernel and a product: what does not fit here lets everything load, and fails at the first of these.
+    product = mx.compile(lambda x: mx.matmul(kernels.fused(x), x))(mx.ones((64, 64)))
     mx.eval(product)
     print(
         json.dumps(
@@ -18,7 +21,8 @@ def main() -> None:
                 "mlx_lm": version("mlx-lm"),
                 "device": mx.default_device().type.name,
                 "name": about.get("device_name", ""),
-                "right": product[0, 0].item() == 64.0,
+                "without_kernels": without,
+                "right": product[0, 0].item() == 192.0,
             }
         )
     )

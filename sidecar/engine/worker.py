@@ -20,6 +20,7 @@ import mlx.core as mx
 import psutil
 
 from sidecar import native
+from sidecar.engine import kernels
 from sidecar.engine import model as models
 from sidecar.engine import prewarm as prewarming
 from sidecar.engine.admission import Room
@@ -148,6 +149,7 @@ class Worker:
             model = models.load(Path(load.path), probe().total, load.kv_bits, partial(_open_disk, load))
         except Exception as error:  # mlx-lm raises anything for a broken directory
             log.exception("cannot load %s", load.path)
+            kernels.forget(error)
             self._send(Failed(0, "invalid", f"{type(error).__name__}: {error}"))
             return
         prefixes = PrefixCache(load.cache_bytes, model.new_cache, model.disk)
@@ -236,9 +238,11 @@ def main() -> None:
     connection = socket.socket(fileno=int(sys.argv[1]))
     os.dup2(2, 1)  # mlx-lm prints; stdout is nobody's business here
     try:
+        kernels.try_out()
         Worker(connection).run()
-    except BaseException:
+    except BaseException as error:
         log.exception("the engine ends")
+        kernels.forget(error)
         os._exit(70)
     os._exit(0)  # MLX can abort when its streams are torn down at exit
 

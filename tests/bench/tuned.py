@@ -1,6 +1,6 @@
 """The sidecar with another pace: CLAUDE_LOCAL_BENCH_PACE="SLICE_SECONDS SHARE" instead of the engine's constants.
 
-Started by the arrival bench in place of `python -I -m sidecar.serve`; starts its engines through this file as well.
+Started by the arrival bench in place of the sidecar's own module; starts its engines through this file as well.
 """
 
 import os

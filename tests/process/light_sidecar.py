@@ -60,7 +60,7 @@ def main() -> None:
         return
     from sidecar import engine_process, serve
 
-    engine_process.WORKER[:] = [__file__]
+    engine_process.WORKER[:] = [sys.executable, "-I", __file__]
     serve.main()
 
 

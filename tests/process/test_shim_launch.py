@@ -96,7 +96,8 @@ print(json.dumps({
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_the_command_finds_everything_as_without_us(place: Place) -> None:
-    """argv, folder, umask, limits, signals, descriptors; one more of these: the lifeline, at a hundred or above."""
+    """argv, folder, umask, limits, signals, descriptors; two more of these, at a hundred or above: the lifeline and the
+    port."""
     # A C locale, in which Python changes its own environment; arguments that are no UTF-8.
     environment = {**place.environment, "LC_ALL": "", "LANG": "C"}
     for name in [name for name in environment if name.startswith("LC_")]:
@@ -107,9 +108,9 @@ def test_the_command_finds_everything_as_without_us(place: Place) -> None:
     bare = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, **options).stdout)
     shim = [word.encode() for word in place.shim]
     ours = json.loads(subprocess.run([*shim, *command], stdout=subprocess.PIPE, check=True, **options).stdout)
-    lifeline = set(ours.pop("fds")) - set(bare.pop("fds"))
-    assert len(lifeline) == 1
-    assert min(lifeline) >= 100
+    inherited = set(ours.pop("fds")) - set(bare.pop("fds"))
+    assert len(inherited) == 2
+    assert min(inherited) >= 100
     before, after = (
         dict(entry.split("=", 1) for entry in probe.pop("env").split("\0") if entry) for probe in (bare, ours)
     )

@@ -45,6 +45,12 @@ def test_the_man_page_has_everything() -> None:
     assert all(f"CLAUDE_LOCAL_{name.upper()}" in plain for name in Config._fields)
 
 
+def test_the_installed_man_page_is_that_of_today() -> None:
+    """`python -m shim.verbs.manpage bin/man/claude-local.1` writes it."""
+    installed = README.parent / "bin" / "man" / "claude-local.1"
+    assert installed.read_text("utf-8") == manpage.roff(manual.entries())
+
+
 @pytest.mark.skipif(not shutil.which("mandoc"), reason="mandoc is not installed")
 def test_mandoc_has_nothing_to_say_of_the_man_page() -> None:
     page = manpage.roff(manual.entries(), date(2026, 11, 25))
