@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from shim import wire
-from shim.failure import UNAVAILABLE, Died, Failure
+from shim.failure import TEMPFAIL, UNAVAILABLE, Died, Failure, Outdated
 from sidecar import control
 from sidecar.control import LeaseEvent, LeaseRequest, RunDirectory
+from sidecar.pauses import OWN
 
 LIMIT = 30.0
-"""Seconds for the whole of it: a cold start on a busy machine takes two."""
+"""Seconds for the whole of it: a cold start on a busy machine takes two. Those in which we are stopped do not count."""
 
 DEATHS = 2
 """Sidecars that may die in their first moments: one can be bad luck, two are a broken installation."""
@@ -63,7 +64,7 @@ def connect(directory: RunDirectory, deadline: float) -> socket.socket | None:
     while True:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            connection.settimeout(max(0.001, deadline - time.monotonic()))
+            connection.settimeout(max(0.001, deadline - OWN.now()))
             connection.connect(str(directory.socket))
             if control.peer_uid(connection) != os.geteuid():
                 raise Failure(f"{directory.socket} is served by another user's process. Remove {directory.path}.")
@@ -72,7 +73,7 @@ def connect(directory: RunDirectory, deadline: float) -> socket.socket | None:
         except BlockingIOError:
             # Linux refuses to wait for a place in a full backlog of a Unix socket when there is a time limit.
             connection.close()
-            if time.monotonic() > deadline:
+            if OWN.now() > deadline:
                 raise _too_slow() from None
             time.sleep(0.005)
         except OSError:
@@ -88,9 +89,14 @@ def try_lease(directory: RunDirectory, request: LeaseRequest, deadline: float) -
 
     Raises Failure when it refuses, or does not answer in time.
     """
+    return _granted(_ask(directory, request, deadline))
+
+
+def _ask(directory: RunDirectory, request: LeaseRequest, deadline: float) -> Lease | LeaseEvent | None:
+    """A lease, or what the sidecar says instead; None when there is none, or it goes without a word."""
     if (connection := connect(directory, deadline)) is None:
         return None
-    connection.settimeout(max(0.001, deadline - time.monotonic()))
+    connection.settimeout(max(0.001, deadline - OWN.now()))
     try:
         wire.post(connection, control.LEASE_PATH, request.encode())
         events = _events(connection)
@@ -100,6 +106,8 @@ def try_lease(directory: RunDirectory, request: LeaseRequest, deadline: float) -
             return Lease(connection, first, events)
     except TimeoutError:
         connection.close()
+        if OWN.now() < deadline:  # the kernel has counted the time for which we were stopped
+            return _ask(directory, request, deadline)
         raise _too_slow() from None
     except OSError:
         first = None
@@ -107,24 +115,36 @@ def try_lease(directory: RunDirectory, request: LeaseRequest, deadline: float) -
         connection.close()
         raise
     connection.close()
-    if first is not None and first.event in ("refused", "failed"):
-        raise Failure(first.reason or "the sidecar refused this terminal", first.exit_code or UNAVAILABLE)
-    return None
+    return first
+
+
+def _granted(answer: Lease | LeaseEvent | None) -> Lease | None:
+    if isinstance(answer, LeaseEvent):
+        if answer.event == "refused" and answer.protocol > control.PROTOCOL:
+            raise Outdated("the sidecar that runs is of a newer claude-local than this command", TEMPFAIL)
+        if answer.event in ("refused", "failed"):
+            raise Failure(answer.reason or "the sidecar refused this terminal", answer.exit_code or UNAVAILABLE)
+        return None
+    return answer
 
 
 def attach(directory: RunDirectory, request: LeaseRequest, start: Start, limit: float = LIMIT) -> Lease:
     """A lease, whatever it takes within `limit` seconds; raises Failure with a sentence for the user."""
-    deadline = time.monotonic() + limit
+    with OWN.kept():
+        return _attach(directory, request, start, OWN.now() + limit)
+
+
+def _attach(directory: RunDirectory, request: LeaseRequest, start: Start, deadline: float) -> Lease:
     if lease := try_lease(directory, request, deadline):
         return lease
     deaths = 0
-    while time.monotonic() < deadline:
+    while OWN.now() < deadline:
         with _locked(directory):
             # Whoever held the lock before us has most likely started one.
             if lease := try_lease(directory, request, deadline):
                 return lease
             # Waiting for the lock can have used up our time: the holder needed all of its own.
-            if time.monotonic() > deadline:
+            if OWN.now() > deadline:
                 break
             try:
                 start(deadline)
@@ -136,7 +156,10 @@ def attach(directory: RunDirectory, request: LeaseRequest, start: Start, limit: 
                 if deaths == DEATHS or not isinstance(failure, Died):
                     raise
                 continue
-            if lease := try_lease(directory, request, deadline):
+            answer = _ask(directory, request, deadline)
+            if isinstance(answer, LeaseEvent) and answer.protocol not in (0, control.PROTOCOL):
+                raise Outdated("claude-local has been updated since this command was started", TEMPFAIL)
+            if lease := _granted(answer):
                 return lease
     raise _too_slow()
 

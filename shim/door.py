@@ -18,12 +18,14 @@ Headers = list[tuple[bytes, bytes]]
 class Refusal(Exception):
     """An answer of our own: HTTP status, the API's error type, a sentence."""
 
-    def __init__(self, status: int, kind: str, message: str, retry_after: int = 0) -> None:
+    def __init__(self, status: int, kind: str, message: str, retry_after: int = 0, final: bool = False) -> None:
+        """`final`: asking again is of no use."""
         super().__init__(message)
         self.status = status
         self.kind = kind
         self.message = message
         self.retry_after = retry_after
+        self.final = final
 
 
 def admit(head: bytes, port: int, token: str) -> bool:
@@ -92,6 +94,8 @@ def answer(refusal: Refusal, request_id: str, head_only: bool = False) -> bytes:
     ]
     if refusal.retry_after:
         lines.append(f"retry-after: {refusal.retry_after}")
+    if refusal.final:
+        lines.append("x-should-retry: false")  # the official clients heed it
     return "\r\n".join(lines).encode() + END + (b"" if head_only else body)
 
 

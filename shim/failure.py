@@ -12,6 +12,7 @@ INTERNAL = 70
 OS_ERROR = 71
 CANNOT_CREATE = 73
 IO_ERROR = 74
+TEMPFAIL = 75
 CONFIG = 78
 CANNOT_RUN = 126
 NOT_FOUND = 127
@@ -28,6 +29,10 @@ class Failure(Exception):
 
 class Died(Failure):
     """A sidecar ended while it was starting, without a word: killed, or broken. Worth one more try."""
+
+
+class Outdated(Failure):
+    """What is installed now speaks another protocol than this process: nothing that it starts will ever serve it."""
 
 
 def say(text: str) -> None:

@@ -12,8 +12,9 @@ from contextlib import suppress
 
 from shim import attach
 from shim.attach import Lease
-from shim.failure import OS_ERROR, Failure
+from shim.failure import OS_ERROR, Failure, Outdated
 from sidecar.control import LeaseEvent, LeaseRequest, RunDirectory
+from sidecar.pauses import OWN
 
 ATTEMPTS = 3
 """Sidecars that may die under a terminal that is waiting for its model; more is a model that kills them."""
@@ -25,16 +26,26 @@ REPEAT = 1.0
 class Holder:
     """One invocation's lease. Every method may be called from any thread."""
 
-    def __init__(self, directory: RunDirectory, request: LeaseRequest, start: attach.Start) -> None:
+    def __init__(
+        self,
+        directory: RunDirectory,
+        request: LeaseRequest,
+        start: attach.Start,
+        outdated: Callable[[str], None] = lambda reason: None,
+        remedy: str = "start the command again",
+    ) -> None:
+        """`outdated`: told once when no sidecar that can be started will ever serve us; `remedy`: what helps then."""
         # threading costs 3 ms to import, which the sidecar can use for its answer: see Relay.run.
         import _thread
 
         self._directory = directory
         self._request = request
         self._start = start
+        self._outdated, self._remedy = outdated, remedy
         self._lock = _thread.allocate_lock()
         self._lease: Lease | None = None
         self._failure: tuple[float, Failure] | None = None
+        """The last one, and until when it stands."""
 
     def launch(self, tell: Callable[[LeaseEvent], bool]) -> None:
         """Take the first lease and `tell` its events until nobody listens or it ends for good."""
@@ -58,8 +69,8 @@ class Holder:
         listens, since there is never a second. The other way round, the connection could be to a successor that has
         never heard of our token.
         """
-        deadline = time.monotonic() + attach.LIMIT
-        while time.monotonic() < deadline:
+        deadline = OWN.now() + attach.LIMIT
+        while OWN.now() < deadline:
             lease = self.ensure() if may_start else self._lease
             connection = attach.connect(self._directory, deadline)
             if lease is None and connection is None:
@@ -87,7 +98,7 @@ class Holder:
             # The new one first, or a request between the two would find its token unknown.
             # A failure here is left to the next request, which can say what is wrong.
             with suppress(Failure, OSError):
-                self._lease = attach.try_lease(self._directory, self._request, time.monotonic() + attach.LIMIT)
+                self._lease = attach.try_lease(self._directory, self._request, OWN.now() + attach.LIMIT)
             strong.close()
 
     def ensure(self) -> Lease:
@@ -95,13 +106,18 @@ class Holder:
         with self._lock:
             if self._lease is not None and self._lease.alive():
                 return self._lease
-            if self._failure is not None and time.monotonic() - self._failure[0] < REPEAT:
+            if self._failure is not None and time.monotonic() < self._failure[0]:
                 raise self._failure[1]
             self._forget()
             try:
                 self._lease = attach.attach(self._directory, self._request, self._start)
+            except Outdated as failure:
+                final = Outdated(f"{failure.reason}: {self._remedy}", failure.exit_code)
+                self._failure = (float("inf"), final)
+                self._outdated(final.reason)
+                raise final from None
             except Failure as failure:
-                self._failure = (time.monotonic(), failure)
+                self._failure = (time.monotonic() + REPEAT, failure)
                 raise
             except OSError as error:
                 raise Failure(f"cannot reach the sidecar: {error.strerror or error}", OS_ERROR) from None

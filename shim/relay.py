@@ -14,6 +14,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from shim import spawn
@@ -55,7 +56,8 @@ class Relay:
             return  # the launcher is gone already, and its number may be another's
         sys.unraisablehook = lambda error: self.log(f"{error.err_msg or 'in a thread'}: {error.exc_value!r}")
         logs = Path(self.logs)
-        holder = Holder(self.directory, request, lambda limit: spawn.start(self.directory, logs, request.folder, limit))
+        start = partial(spawn.start, self.directory, logs, request.folder)
+        holder = Holder(self.directory, request, start, self.log)
         _thread.start_new_thread(self._hold, (holder,))
         _thread.start_new_thread(self._serve, (holder, token))
         if watch.fileno() >= 0:

@@ -4,12 +4,12 @@ import os
 import select
 import shlex
 import signal
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from shim.failure import UNAVAILABLE, Died, Failure
 from sidecar.control import RunDirectory, program
+from sidecar.pauses import OWN
 
 READY_FD = 3
 """The descriptor number on which the sidecar finds its readiness pipe."""
@@ -117,7 +117,9 @@ def _first_line(reader: int, deadline: float) -> str:
     """One line, or what there is of it when the other end goes; raises TimeoutError."""
     text = b""
     while b"\n" not in text:
-        if not select.select([reader], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        if not select.select([reader], [], [], max(0.0, deadline - OWN.now()))[0]:
+            if OWN.now() < deadline:
+                continue  # we were stopped, and so was it most likely
             raise TimeoutError
         if not (data := os.read(reader, 4096)):
             break

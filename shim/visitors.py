@@ -10,7 +10,7 @@ from typing import NamedTuple
 from shim import door
 from shim.door import Refusal
 from shim.exchange import FAREWELL, Exchange, Lost, shut
-from shim.failure import Failure
+from shim.failure import Failure, Outdated
 from shim.holder import Holder
 from shim.memo import Memo, Shelf
 
@@ -102,8 +102,8 @@ class Seats:
 def serve(listener: socket.socket, holder: Holder, post: Post) -> None:
     """Accept until nobody has come for `post.idle` seconds. Who comes then waits for the next to accept."""
     threading.stack_size(STACK)
-    seats, shelf = Seats(_affordable()), Shelf()
-    while (rest := post.idle - seats.empty_for()) > 0:
+    taken, shelf = Seats(_affordable()), Shelf()
+    while (rest := post.idle - taken.empty_for()) > 0:
         try:
             listener.settimeout(rest if rest < NEVER else None)
             client, _ = listener.accept()
@@ -113,14 +113,14 @@ def serve(listener: socket.socket, holder: Holder, post: Post) -> None:
             post.log(f"accept: {error}")  # no descriptor left: those in use will come back
             time.sleep(0.1)
             continue
-        seats.take(client)
-        visitor = Visitor(client, post, holder, seats, Memo(shelf))
+        taken.take(client)
+        visitor = Visitor(client, post, holder, taken, Memo(shelf))
         try:
             threading.Thread(target=visitor.run, daemon=True).start()
         except RuntimeError as error:
             post.log(f"no thread for a connection: {error}")  # a limit on processes; those in use will come back
             client.close()
-            seats.leave(client)
+            taken.leave(client)
 
 
 def _affordable() -> int:
@@ -132,7 +132,12 @@ def _affordable() -> int:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return SEATS if soft == resource.RLIM_INFINITY else max(1, min(SEATS, (soft - SPARE) // 2))
+    return SEATS if soft == resource.RLIM_INFINITY else seats(soft)
+
+
+def seats(descriptors: int) -> int:
+    """How many connections so many descriptors are enough for."""
+    return max(1, min(SEATS, (descriptors - SPARE) // 2))
 
 
 class Visitor:
@@ -207,7 +212,9 @@ class Visitor:
             try:
                 upstream = self._holder.upstream(may_start)
             except Failure as failure:
-                raise Refusal(503, "api_error", f"claude-local: {failure.reason}", RETRY_AFTER) from None
+                final = isinstance(failure, Outdated)
+                after = 0 if final else RETRY_AFTER
+                raise Refusal(503, "api_error", f"claude-local: {failure.reason}", after, final) from None
             try:
                 upstream.sendall(data)
                 return upstream

@@ -115,6 +115,8 @@ class LeaseEvent(NamedTuple):
     reason: str = ""
     exit_code: int = 0
     """What the launcher exits with after `failed` or `refused`; from sysexits.h."""
+    protocol: int = 0
+    """Of the sidecar that says `retry` or `refused`."""
     request: dict[str, Any] | None = None
     """One that has ended: method, path, status and seconds, and of an answer its tokens (`sidecar.followers.line`)."""
 

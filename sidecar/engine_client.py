@@ -6,9 +6,9 @@ starts a new one.
 
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import trio
@@ -25,6 +25,11 @@ RETRY_S = 10.0
 BACKOFF_S, LONGEST_BACKOFF_S, CALM_S = 5.0, 300.0, 600.0
 """After an evacuation: the first wait until the model may come back, the longest one (each is twice the last), and
 how long after one all is forgotten."""
+LINGER_S = 5.0
+"""How long a load goes on for which nobody waits any more: after a short command there is often another one, which
+would begin it anew."""
+
+STOPPING = "claude-local is being stopped; it starts again by itself"
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +52,38 @@ class Backoff:
         self._last, self.until = now, now + self._delay
 
 
+@dataclass(eq=False, slots=True)
+class Loading:
+    """A load under way. It belongs to nobody: who waits for it may go, and another one come."""
+
+    model: LocalModel
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    done: trio.Event = field(default_factory=trio.Event)
+    failure: Exception | None = None
+
+    @property
+    def is_awaited(self) -> bool:
+        return self.scope.deadline == float("inf")
+
+    async def wait(self) -> bool:
+        """Until the model is in memory; False when the load was given up just before we came. Raises its failure."""
+        self.scope.deadline = float("inf")
+        try:
+            await self.done.wait()
+        finally:
+            if not self.done.is_set():
+                self.scope.deadline = trio.current_time() + LINGER_S
+        if self.failure is not None:
+            raise self.failure
+        return not self.scope.cancelled_caught
+
+    async def give_up(self) -> None:
+        """Returns when the process is gone."""
+        self.scope.cancel()
+        with trio.CancelScope(shield=True):
+            await self.done.wait()
+
+
 class Engine:
     """At most one engine process, with at most one model in it."""
 
@@ -60,6 +97,7 @@ class Engine:
         self._limit = limit
         self._disk = disk
         self._process: Process | None = None
+        self._loading: Loading | None = None
         self._starting = trio.Lock()
         self._users = 0
         self._unused = trio.Event()
@@ -100,7 +138,10 @@ class Engine:
 
     def shed(self, wanted: int) -> bool:
         """Have the engine give back so many bytes; False when it has nothing but the model."""
-        process = self._process
+        process, loading = self._process, self._loading
+        if process is not None and loading is not None and not loading.is_awaited:
+            process.end_now("memory became low while it loaded, and nobody waited for it any more")
+            return True
         beat = process.heartbeat if process and not process.gone else None
         if process is None or beat is None or not beat.cache_bytes + beat.pool_bytes:
             return False
@@ -130,19 +171,11 @@ class Engine:
         arrived = trio.current_time()
         async with self._starting:
             if self._closed:
-                raise Unavailable("claude-local is being stopped; it starts again by itself")
+                raise Unavailable(STOPPING)
             if self._failure and self._failure[0] >= arrived and self._failure[1] == model:
                 # A model that cannot be loaded is tried once for all who wait.
                 raise type(self._failure[2])(str(self._failure[2]), retry_after=5)
-            if self._process is None or self._process.gone or self._process.model != model:
-                self.check_room(model)
-                while self._users:
-                    await self._unused.wait()
-                self.check_room(model)
-                await self._stop()
-                await self._start(model)
-            process = self._process
-            assert process is not None
+            process = await self._loaded(model)
             self._users += 1
             self._unused = trio.Event()
         try:
@@ -151,6 +184,25 @@ class Engine:
             self._users -= 1
             if not self._users:
                 self._unused.set()
+
+    async def _loaded(self, model: LocalModel) -> Process:
+        """The process with this model in memory, whoever has asked for it first."""
+        while True:
+            if self._loading is not None and self._loading.model != model:
+                await self._loading.give_up()
+            process = self._process
+            if process is None or process.gone or process.model != model:
+                self.check_room(model)
+                while self._users:
+                    await self._unused.wait()
+                self.check_room(model)
+                await self._stop(lambda: True)
+                self._loading = Loading(model)
+                self._state = "loading"
+                self._nursery.start_soon(self._load, self._loading)
+            if self._loading is None or await self._loading.wait():
+                assert self._process is not None
+                return self._process
 
     def check_room(self, model: LocalModel) -> None:
         """Raise Unavailable when the model is not in memory and must not be loaded now."""
@@ -190,40 +242,62 @@ class Engine:
         """Give the memory back, unless somebody is using the model right now."""
         async with self._starting:
             if not self._users:
-                await self._stop()
+                await self._stop(lambda: self._starting.statistics().tasks_waiting > 0)
 
     async def drop(self) -> None:
         """Have it forget all prefixes, on disk too."""
         if self._process is not None:
             await self._process.drop()
 
-    async def kill(self, gently: bool = False) -> None:
-        """End the process at once, whoever uses it, and start no other. `gently`: it may write what it has read."""
-        self._closed = True
+    async def close(self, awaited: Callable[[], bool]) -> None:
+        """End the process once it has written what it has read, and start no other; `awaited` as for `Process.stop`.
+        May be cancelled: `kill` does the rest."""
+        await self._end_load()
         if self._process is not None:
-            await (self._process.stop() if gently else self._process.kill())
+            await self._process.stop(awaited)
+
+    async def kill(self) -> None:
+        """End the process at once, whoever uses it, and start no other."""
+        await self._end_load()
+        if self._process is not None:
+            await self._process.kill()
         self._process, self._state = None, "absent"
 
-    async def _start(self, model: LocalModel) -> None:
-        self._state = "loading"
-        began = trio.current_time()
-        try:
-            # Known before it has loaded, so that it can be evacuated while it does.
-            self._process = process = await Process.spawn(model)
-            await process.load(self._nursery, self._memory.view.lines.critical, self._limit, self._disk)
-            self._state = "ready"
-            log.info("engine %d has loaded %s in %.1f s", process.pid, model.name, trio.current_time() - began)
-        except Unavailable as error:
-            self._state, self._failure = "failed", (trio.current_time(), model, error)
-            raise
-        except BaseException:
-            self._state = "absent"
-            raise
+    async def _end_load(self) -> None:
+        self._closed = True
+        if self._loading is not None:
+            self._loading.failure = Unavailable(STOPPING)
+            await self._loading.give_up()
 
-    async def _stop(self) -> None:
+    async def _load(self, loading: Loading) -> None:
+        model, began = loading.model, trio.current_time()
+        state: State = "absent"
+        try:
+            with loading.scope:
+                # Known before it has loaded, so that it can be evacuated while it does.
+                self._process = process = await Process.spawn(model)
+                await process.load(self._nursery, self._memory.view.lines.critical, self._limit, self._disk)
+                state = "ready"
+                log.info("engine %d has loaded %s in %.1f s", process.pid, model.name, trio.current_time() - began)
+        except Unavailable as error:
+            loading.failure = error
+            if loading.is_awaited:
+                state, self._failure = "failed", (trio.current_time(), model, error)
+        except Exception as error:  # it is for whoever waits, not the end of the sidecar
+            log.exception("loading %s fails", model.name)
+            loading.failure = error
+        finally:
+            if loading.scope.cancelled_caught:
+                log.info("nobody waits for %s any more: its load is given up", model.name)
+            self._state, self._loading = state, None
+            loading.done.set()
+
+    async def _stop(self, awaited: Callable[[], bool]) -> None:
         # Not left half way when whoever asked for another model goes: an engine that has been told to end, and whose
-        # state still reads ready, would be called dead. It takes two seconds at most.
+        # state still reads ready, would be called dead.
+        if self._loading is not None:
+            await self._loading.give_up()
         with trio.CancelScope(shield=True):
             if self._process is not None:
-                await self._process.stop()
+                await self._process.stop(awaited)
             self._process, self._state = None, "absent"

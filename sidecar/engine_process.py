@@ -5,7 +5,7 @@ When it is loaded and for whom is `engine_client`'s.
 
 import logging
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from subprocess import DEVNULL
 from typing import Self
@@ -15,6 +15,7 @@ import trio
 from sidecar.control import program
 from sidecar.errors import Died, InvalidRequest, Unavailable
 from sidecar.frames import (
+    WRITE_S,
     Cancel,
     Count,
     Decoder,
@@ -47,7 +48,9 @@ STUCK_S, SLOW_S = 3.0, 15.0
 TICK_S = 0.25
 """Between two looks at the watch."""
 STOP_S = 2.0
-"""How long the engine may take to exit when told to."""
+"""How long the engine may take to exit when told to, beside what it writes."""
+PATIENCE_S = 3.0
+"""How much longer it may write once somebody waits for it to be gone: what is worth most comes first."""
 
 WORKER = program("sidecar.engine.worker")
 
@@ -171,12 +174,19 @@ class Process:
         self._last_id += 1
         return self._last_id
 
-    async def stop(self) -> None:
-        """Ask the process to exit, and see that it does."""
-        with trio.move_on_after(STOP_S):
+    async def stop(self, awaited: Callable[[], bool]) -> None:
+        """Ask the process to write what it has read and to exit, and see that it does. `awaited`: whether somebody
+        waits for it to be gone."""
+        with trio.move_on_after(STOP_S) as scope:
             if not self.gone and not self._sending.locked():
                 await self._send(Stop())
-            await self._process.wait()
+                scope.deadline += WRITE_S
+            while self._process.poll() is None:
+                if awaited():
+                    scope.deadline = min(scope.deadline, trio.current_time() + PATIENCE_S)
+                    await self._process.wait()
+                with trio.move_on_after(TICK_S):
+                    await self._process.wait()
         await self.kill()
 
     async def kill(self) -> None:
@@ -246,7 +256,8 @@ class Process:
             looked = trio.current_time()
             await trio.sleep(TICK_S)
             if (late := trio.current_time() - looked - TICK_S) > TICK_S:
-                self._heard += late  # whatever held us up may have held it up as well
+                # Whatever held us up may have held it up as well.
+                self._heard = min(self._heard + late, trio.current_time())
             stuck = self._loaded and self.heartbeat is not None and self.heartbeat.step_s > STEP_S
             patience = SILENCE_S if self._loaded else LOADING_S if self._beats else START_S
             if stuck or trio.current_time() - self._heard > patience:

@@ -44,7 +44,7 @@ from sidecar.memory import Memory
 from sidecar.once import Once
 from sidecar.paths import nothing_at, settled
 from sidecar.sessions import Sessions
-from sidecar.welcome import welcome
+from sidecar.welcome import EX_TEMPFAIL, welcome
 
 PER_TERMINAL, IN_ALL = 100, 256
 """Requests under way at most. Claude Code's /context asks 26 things at once, a script perhaps a hundred."""
@@ -151,15 +151,16 @@ class App:
 
     async def _lease(self, connection: Connection, request: Request) -> None:
         try:
-            other = LeaseRequest.protocol_of(request.body) != PROTOCOL
-            wanted = None if other else LeaseRequest.decode(request.body)
+            protocol = LeaseRequest.protocol_of(request.body)
+            wanted = LeaseRequest.decode(request.body) if protocol == PROTOCOL else None
         except ValueError as error:
             raise InvalidRequest(str(error)) from None
         await connection.begin(200, {"content-type": "application/x-ndjson"})
         if self.leaving or wanted is None:
-            await connection.send(self._turned_away().encode())
+            said = self._turned_away(protocol)
+            await connection.send(said.encode())
             await connection.finish()
-            if not self.leaving and not self._in_use:
+            if said.event == "retry" and not self.leaving:
                 self.leave()
             return
         lease = self.leases.grant(wanted, trio.current_time())
@@ -176,15 +177,19 @@ class App:
     def _in_use(self) -> bool:
         return bool([*self.leases]) or self.leases.running > 0
 
-    def _turned_away(self) -> LeaseEvent:
-        """A newer or older claude-local replaces an idle sidecar; nobody's session is ended for it."""
-        if self.leaving or not self._in_use:
-            return LeaseEvent("retry")
-        reason = (
-            f"the sidecar that runs (version {__version__}, pid {os.getpid()}) is of another version and in use: "
-            "end its terminals first, or run `claude-local stop --now`"
-        )
-        return LeaseEvent("refused", reason=reason, exit_code=75)
+    def _turned_away(self, protocol: object) -> LeaseEvent:
+        """A newer claude-local replaces an idle sidecar; an older one, whose relay has outlived an update, does not:
+        the next sidecar would be no older. Nobody's session is ended for either."""
+        here = f"the sidecar that runs (version {__version__}, pid {os.getpid()})"
+        if not self.leaving and isinstance(protocol, int) and protocol < PROTOCOL:
+            reason = f"{here} is newer than this command: start the command again"
+        elif self.leaving or not self._in_use:
+            return LeaseEvent("retry", protocol=PROTOCOL)
+        else:
+            reason = (
+                f"{here} is of another version and in use: end its terminals first, or run `claude-local stop --now`"
+            )
+        return LeaseEvent("refused", reason=reason, exit_code=EX_TEMPFAIL, protocol=PROTOCOL)
 
     async def _welcome(self, connection: Connection, lease: Lease, lines: AsyncIterator[LeaseEvent]) -> None:
         await welcome(connection, lease, self._library, self._engine, self._prepared)
@@ -204,7 +209,7 @@ class App:
             now = bool(msgspec.json.decode(request.body or b"{}", type=dict[str, bool]).get("now"))
         except msgspec.MsgspecError as error:
             raise InvalidRequest(f'the body is not like {{"now": true}}: {error}') from None
-        await connection.respond_json({"stopping": True})
+        await connection.respond_json({"stopping": True, "running": self.leases.running})
         self.leave(now)
 
     def leave(self, now: bool = False) -> None:

@@ -24,7 +24,9 @@ from sidecar.guard import GB, Lines
 from sidecar.http import serve_connection
 from sidecar.lease import Leases
 from sidecar.library import Library
+from sidecar.loopclock import LoopClock
 from sidecar.memory import Memory
+from sidecar.pauses import OWN
 from sidecar.probe import Probe
 from sidecar.routes import App
 
@@ -69,7 +71,8 @@ def main() -> None:
         place = f"{error.filename}: " if error.filename else ""
         say(ready, f"error 71 the sidecar cannot start: {place}{error.strerror or error}")
         sys.exit(71)
-    trio.run(serve, config, directory, listener, life, ready)
+    with OWN.kept():
+        trio.run(serve, config, directory, listener, life, ready, clock=LoopClock(OWN))
 
 
 def detach(keep: int) -> None:
@@ -193,9 +196,38 @@ async def serve(
             with trio.move_on_after(DRAIN_S):
                 while leases.running and not app.now_please:
                     await app.changed.wait()
-        await engine.kill(gently=not app.now_please)
+            await write_what_was_read(app, engine, directory)
+        await engine.kill()
         log.info("sidecar %d leaves", os.getpid())
         nursery.cancel_scope.cancel()
+
+
+async def write_what_was_read(app: App, engine: Engine, directory: control.RunDirectory) -> None:
+    """Give the engine the time for it, unless somebody wants us to go now. A sidecar that is started meanwhile waits
+    for our lock, and not for long."""
+    async with trio.open_nursery() as nursery:
+
+        async def cut() -> None:
+            while not app.now_please:
+                await app.changed.wait()
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(cut)
+        await engine.close(lambda: is_one_started(directory))
+        nursery.cancel_scope.cancel()
+
+
+def is_one_started(directory: control.RunDirectory) -> bool:
+    """Whether a client is starting a sidecar: it holds its lock meanwhile."""
+    with suppress(OSError):
+        lock = os.open(directory.spawn_lock, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(lock)
+    return False
 
 
 def memory_lines(config: Config) -> Lines:

@@ -3,6 +3,7 @@
 import json
 import os
 import platform as system
+import resource
 import struct
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from shim import visitors
 from shim.checks.case import Case
 from shim.checks.finding import Finding, failure, ok, warning
 from shim.progress import size
@@ -24,6 +26,9 @@ REPORTS = Path("/Library/Logs/DiagnosticReports")
 PANIC_DAYS = 14
 OLDEST_MACOS = 14
 """What mlx's wheels are built for."""
+FEW_FILES = 400
+"""Terminals and requests together from which on a limit on open files is felt: the sidecar takes 256 requests at once,
+beside open terminals."""
 DEVICE_S = 60.0
 """For importing mlx from a cold disk."""
 
@@ -142,6 +147,24 @@ def judge_memory(
         fix = f"{advice}, or use a model whose tokens take less: CLAUDE_LOCAL_MODEL=qwen3-4b"
         return warning(f"{here}, too few for an agent's first request", fix)
     return ok(here)
+
+
+def open_files() -> Finding:
+    """The hard limit: below it we help ourselves."""
+    return judge_open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+
+
+def judge_open_files(most: int) -> Finding:
+    """`most`: how many a process may have, or RLIM_INFINITY. Every connection takes some: one in the sidecar for each
+    terminal and each request, two in a terminal's relay."""
+    if most == resource.RLIM_INFINITY:
+        return ok("as many open files as are needed")
+    together, each = max(1, most - visitors.SPARE), visitors.seats(most)
+    here = f"{most:,} open files at most for a process: enough for {together:,} terminals and requests together"
+    if together >= FEW_FILES and each == visitors.SEATS:
+        return ok(here)
+    fix = "raise the hard limit: docker run --ulimit nofile=4096, LimitNOFILE=4096 in a unit, limits.conf, ulimit -Hn"
+    return warning(f"{here}, and for {each} connections of one terminal; more wait", fix)
 
 
 def panics() -> Finding:

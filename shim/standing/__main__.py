@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -73,9 +74,17 @@ def serve(folder: Folder, ready: int) -> None:
         model=model_name(state.model),
         strong=False,
     )
-    holder = Holder(directory, request, lambda limit: spawn.start(directory, settings.logs, "/", limit))
+    log = relay.logger(str(settings.logs))
+
+    def outdated(reason: str) -> None:
+        log(reason)
+        if passed:
+            os._exit(0)  # whoever holds the port for us starts what is installed now, with the next request
+
+    start = partial(spawn.start, directory, settings.logs, "/")
+    holder = Holder(directory, request, start, outdated, "claude-local global on")
     idle = max(settings.grace, LEAST) if passed else config.NEVER
-    visitors.serve(listener, holder, Post(state.port, secret, relay.logger(str(settings.logs)), idle, at_rest=True))
+    visitors.serve(listener, holder, Post(state.port, secret, log, idle, at_rest=True))
 
 
 def hold(folder: Folder) -> None:

@@ -28,8 +28,8 @@ EXAMPLES = (
 FAILED = 1
 """The exit code where a check fails; warnings are none."""
 NAMES = (
-    *("platform", "python", "mlx", "openblas", "configuration", "memory", "disk", "run-directory", "stale", "sidecar"),
-    *("port", "global", "proxies", "settings", "claude", "hub", "model", "panics", "answer"),
+    *("platform", "python", "mlx", "openblas", "configuration", "memory", "limits", "disk", "run-directory"),
+    *("stale", "sidecar", "port", "global", "proxies", "settings", "claude", "hub", "model", "panics", "answer"),
 )
 WIDTH = max(map(len, NAMES))
 SECONDS = 15.0
@@ -87,6 +87,7 @@ def checks(case: Case, kind: str = sys.platform) -> list[Check]:
         ("openblas", machine.openblas, SECONDS),
         ("configuration", lambda: place.configuration(case), SECONDS),
         ("memory", lambda: machine.memory(case, known().name, known().files, known().weights), SECONDS),
+        ("limits", machine.open_files, SECONDS),
         ("disk", lambda: place.disk(case, missing()), SECONDS),
         ("run-directory", lambda: place.run_directory(case), SECONDS),
         ("stale", lambda: place.stale(case), SECONDS),

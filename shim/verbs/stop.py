@@ -1,4 +1,4 @@
-"""claude-local stop: the sidecar ends, after the running answers or at once."""
+"""claude-local stop: the sidecar ends, after the running answers and with all that was read on disk, or at once."""
 
 import contextlib
 import os
@@ -6,6 +6,7 @@ import signal
 import time
 
 from shim import attach
+from shim.failure import say
 from shim.verbs.asking import SECONDS, ask, directory
 from shim.verbs.parsing import Parser
 from sidecar import control
@@ -15,6 +16,11 @@ EXAMPLES = (
     ("claude-local stop", "running answers are finished first"),
     ("claude-local stop --now", "running answers are cut off"),
 )
+
+SAY_S = 1.0
+"""How long it may take without a word."""
+WRITE_S = 40.0
+"""For all that may have to be written, and a little more than the sidecar itself allows."""
 
 
 def parser() -> Parser:
@@ -27,9 +33,13 @@ def run(arguments: list[str]) -> int:
     """Ask the sidecar to end, and wait until it has let go of its socket."""
     now = parser().parse_args(arguments).now
     place = directory()
-    if ask("POST", control.STOP_PATH, {"now": now}) is None:
+    pid = attach.holder(place)
+    said = ask("POST", control.STOP_PATH, {"now": now})
+    if said is None:
         _stop_leaving(place, now)
         return 0
+    if pid is not None and said.get("running") == 0:
+        return _until_gone(place, pid)
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
         connection = attach.connect(place, deadline)
@@ -42,6 +52,18 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
+def _until_gone(place: RunDirectory, pid: int) -> int:
+    """Nothing is answered any more: what is left to do is to write what has been read."""
+    began, told = time.monotonic(), False
+    while attach.holder(place) == pid and (waited := time.monotonic() - began) < WRITE_S:
+        if waited > SAY_S and not told:
+            say("writing what has been read to disk … (claude-local stop --now skips it)")
+            told = True
+        time.sleep(0.02)
+    print("stopped" if attach.holder(place) != pid else "stopping")
+    return 0
+
+
 def _stop_leaving(place: RunDirectory, now: bool) -> None:
     """A sidecar that finishes its answers has no socket any more; its life lock names it."""
     pid = attach.holder(place)
@@ -49,7 +71,7 @@ def _stop_leaving(place: RunDirectory, now: bool) -> None:
         print("nothing runs")
         return
     if not now:
-        print(f"stopping: sidecar {pid} finishes its running answers first (--now cuts them off)")
+        print(f"stopping: sidecar {pid} finishes its answers and writes what it has read first (--now cuts it off)")
         return
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)  # its second request to stop: that means now

@@ -155,8 +155,20 @@ class PrefixCache:
         self._unwritten.clear()
         mx.clear_cache()
 
+    def hurry(self) -> None:
+        """There may not be time to write everything: what is worth most comes first from now on, so that of each
+        conversation the newest state does. What the disk could not keep beside it is not written at all."""
+        room = self.disk.limit if self.disk is not None else 0
+        wanted, self._unwritten = self._unwritten, deque()
+        for node in sorted(wanted, key=lambda node: (-node.rank, node.depth)):
+            room -= node.nbytes
+            if room < 0:
+                break
+            self._unwritten.append(node)
+
     def write(self) -> None:
-        """Write the oldest piece that is not on disk yet, if any: the work of some tens of milliseconds at most.
+        """Write the next piece that is not on disk yet, if any, the oldest one unless in a `hurry`: the work of some
+        tens of milliseconds at most.
 
         What comes before a piece is written before it, so that whatever is on disk can be reached.
         """
@@ -174,6 +186,8 @@ class PrefixCache:
                 self.disk.remove(node.outgrown)
                 node.outgrown = ""
             self._shed_disk(self.disk)
+            if self._unwritten and not node.file:
+                self._unwritten.popleft()  # there is no room for it beside what is worth more: it is tried once
             return
 
     def _known(self, wanted: Tokens) -> Path:
@@ -273,7 +287,7 @@ class PrefixCache:
                 continue
             node.file = entry.name
             parent.children[node.key] = known[node.digest] = node
-            node.rank = int(entry.used - now) - 1
+            node.rank = min(-1, int(entry.used - now) - 1)  # a clock that was put back leaves times to come
             for each in node.above():
                 each.rank = max(each.rank, node.rank)
 

@@ -24,6 +24,7 @@ from sidecar.engine.stream import Stream, TooLong, prepare, warming
 from sidecar.engine.turns import MAX_ROWS, Shares
 from sidecar.fit import Verdict
 from sidecar.frames import Failed, Finished, Generate, Progress, Queued, Started
+from sidecar.pauses import OWN
 
 FEW = 32
 """Tokens of a prompt that the pass for the first token reads as well: a turn that adds few then takes one pass, no two.
@@ -139,7 +140,7 @@ class Scheduler:
             tokens = stream.next_piece(
                 min(tokens, stream.chunk, self.memory.costs.chunk(stream.read)), self.prefixes.cuts
             )
-            wanting, began = self.line.wanting(self.reading, list(self.decoding.streams)), time.perf_counter()
+            wanting, began = self.line.wanting(self.reading, list(self.decoding.streams)), OWN.now()
 
             def read() -> None:
                 with mx.stream(generation_stream):
@@ -148,7 +149,7 @@ class Scheduler:
 
             self.memory.run(stream, tokens, read)
             self.decoding.paused()
-            seconds = time.perf_counter() - began
+            seconds = OWN.now() - began
             if self.decoding:
                 seconds = max(seconds / 2, seconds - self._pace.step_s)  # the step that was under way
             self._pace.read(tokens, seconds)
@@ -185,10 +186,10 @@ class Scheduler:
     def _decode(self, steps: int, has_read: bool) -> None:
         for number in range(steps):
             if self.decoding:
-                began = time.perf_counter()
+                began = OWN.now()
                 self._sampled(self.decoding.step())
                 if number or not has_read:  # the first after a piece was computed together with it
-                    self._pace.decoded(time.perf_counter() - began)
+                    self._pace.decoded(OWN.now() - began)
 
     def _sampled(self, results: list[Sampled]) -> None:
         for stream, tokens, end, cache in results:

@@ -8,6 +8,7 @@ again.
 import logging
 import os
 import queue
+import signal
 import socket
 import sys
 import threading
@@ -50,6 +51,7 @@ from sidecar.frames import (
     encode,
 )
 from sidecar.guard import Sample
+from sidecar.pauses import OWN
 from sidecar.probe import Probe
 
 QUIET_S = 0.1
@@ -59,8 +61,6 @@ BUSY_S = 5.0
 """While requests run, one piece is written as often: some tens of milliseconds for the largest ones."""
 BUSY_SHARE = 100
 """The same where a piece takes longer: at most one part in so many of the time."""
-LAST_S = 1.0
-"""For writing at the end."""
 GIVE_BACK_S = 60.0
 """At most as often the freed pieces of memory between those in use are given back, once nobody waits for anything: they
 add up to some megabytes in a thousand requests."""
@@ -106,15 +106,35 @@ class Worker:
                     write_at = now + max(BUSY_S, BUSY_SHARE * (now - began))
                 continue
             if isinstance(frame, Stop):
-                self._write_rest()
+                self._write_rest(frame.seconds)
                 return
             self._timed(lambda frame=frame: self._handle(frame))  # type: ignore[misc]
 
-    def _write_rest(self) -> None:
-        """What has been read since it was last quiet, as far as it can be written while somebody waits."""
-        until = time.monotonic() + LAST_S
-        while self._scheduler is not None and self._scheduler.prefixes.unwritten and time.monotonic() < until:
-            self._scheduler.prefixes.write()
+    def stop(self) -> None:
+        """As the frame does; from a signal's handler."""
+        if self._scheduler is None:
+            os._exit(0)  # nothing has been read, and the main thread may be loading for long
+        self._inbox.put(Stop())
+
+    def _write_rest(self, seconds: float) -> None:
+        """What has been read since it was last quiet; in a hurry, and only for as long as memory is not wanted back."""
+        if self._scheduler is None:
+            return
+        prefixes, began, pieces = self._scheduler.prefixes, OWN.now(), 0
+        prefixes.hurry()
+        while prefixes.unwritten and OWN.now() < began + seconds and not self._is_memory_wanted():
+            self._timed(prefixes.write)
+            pieces += 1
+        if pieces:
+            left = ", the rest is given up" if prefixes.unwritten else ""
+            log.info("%d pieces of what was read are written in %.1f s%s", pieces, OWN.now() - began, left)
+
+    def _is_memory_wanted(self) -> bool:
+        """Looks through what came after Stop."""
+        while not self._inbox.empty():
+            if isinstance(self._inbox.get(), Shed):
+                return True
+        return False
 
     def _handle(self, frame: ToEngine) -> None:
         if isinstance(frame, Load):
@@ -159,7 +179,7 @@ class Worker:
         self._send(Ready(load.name, load.context, model.costs.per_token, model.kv.bits, model.one_by_one))
 
     def _timed(self, act: Callable[[], None]) -> None:
-        self._step_began = time.monotonic()
+        self._step_began = OWN.now()
         try:
             act()
         finally:
@@ -183,7 +203,7 @@ class Worker:
             disk = scheduler.prefixes.disk if scheduler else None
             self._send(
                 Heartbeat(
-                    step_s=time.monotonic() - began if began else 0.0,
+                    step_s=OWN.now() - began if began else 0.0,
                     running=len(scheduler.reading) + len(scheduler.decoding) if scheduler else 0,
                     waiting=len(scheduler.line.waiting) if scheduler else 0,
                     active_bytes=mx.get_active_memory(),
@@ -237,9 +257,12 @@ def main() -> None:
     )
     connection = socket.socket(fileno=int(sys.argv[1]))
     os.dup2(2, 1)  # mlx-lm prints; stdout is nobody's business here
+    worker = Worker(connection)
+    signal.signal(signal.SIGTERM, lambda *_: worker.stop())  # a session or a machine that ends tells every process
     try:
-        kernels.try_out()
-        Worker(connection).run()
+        with OWN.kept():
+            kernels.try_out()
+            worker.run()
     except BaseException as error:
         log.exception("the engine ends")
         kernels.forget(error)

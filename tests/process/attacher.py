@@ -1,7 +1,7 @@
 """A client for crowds: ready before the start, it attaches when its stdin ends, says how long it took, and holds on.
 
-Run as a process (`python -IS attacher.py RUN_DIR LOGS`). Says `here`, then `granted PID_OF_SIDECAR MS` or the failure.
-Ends with SIGTERM, which is the release.
+Run as a process (`python -IS attacher.py RUN_DIR LOGS [SECONDS]`). Says `here`, then `granted PID_OF_SIDECAR MS` or
+the failure. Ends with SIGTERM, which is the release.
 """
 
 import os
@@ -22,11 +22,12 @@ from sidecar import control
 def main() -> None:
     directory, logs = control.run_directory(sys.argv[1]), Path(sys.argv[2])
     request = control.LeaseRequest(os.urandom(32).hex(), os.getpid(), "attacher", "/", 1, "demo")
+    seconds = float(sys.argv[3]) if len(sys.argv) > 3 else attach.LIMIT
     print("here", flush=True)
     os.read(0, 1)
     began = time.monotonic()
     try:
-        lease = attach.attach(directory, request, lambda limit: spawn.start(directory, logs, "/", limit))
+        lease = attach.attach(directory, request, lambda limit: spawn.start(directory, logs, "/", limit), seconds)
     except Failure as failure:
         print(failure.reason, flush=True)
         return

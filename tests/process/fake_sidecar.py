@@ -106,7 +106,7 @@ class FakeSidecar:
             answer(connection, json.dumps(self.status()).encode())
         elif path == "/control/stop":
             stream.read(int(headers.get("content-length", "0")))
-            answer(connection, b'{"stopping": true}')
+            answer(connection, b'{"stopping": true, "running": 0}')
             os.unlink(self.directory.socket)
             os._exit(0)
         elif path == "/health":

@@ -2,24 +2,29 @@
 
 Run as a process in two roles: as the sidecar (`light_sidecar.py --run-dir DIR --ready-fd N`), which starts this very
 file as its engine (`light_sidecar.py FD`). The engine holds `model.lock` in the run directory for as long as a model
-would be in memory, and notes it in `overlaps` when another does. CLAUDE_LOCAL_TEST_LOAD_S and _ANSWER_S: how long it
-takes to load, and to answer.
+would be in memory, and notes it in `overlaps` when another does; it adds its number to `engines` in the logs' folder,
+and to `stops` when it is told to stop. A file `protocol` there holds the one of the sidecar that is installed.
+
+CLAUDE_LOCAL_TEST_LOAD_S, _ANSWER_S and _WRITE_S: how long it takes to load, to answer, and to write when it is told to
+stop; CLAUDE_LOCAL_TEST_CHANGES as in `changed_sidecar`.
 """
 
 import fcntl
+import json
 import os
 import socket
 import sys
 import time
 from pathlib import Path
 
-from sidecar import frames
+from sidecar import control, frames
 
 SAID = "light"
 
 
 def engine(connection: socket.socket) -> None:
     run = Path(os.environ["CLAUDE_LOCAL_RUN_DIR"])
+    note("engines")
     memory = os.open(run / "model.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(memory, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -46,8 +51,15 @@ def answers(frame: object) -> list[frames.Frame]:
                 frames.Finished(number, "end", 1, 0, 1),
             ]
         case frames.Stop():
+            note("stops")
+            take("WRITE")
             sys.exit()
     return []
+
+
+def note(where: str) -> None:
+    with (Path(os.environ["CLAUDE_LOCAL_LOG_DIR"]) / where).open("a") as notes:
+        notes.write(f"{os.getpid()}\n")
 
 
 def take(what: str) -> None:
@@ -58,7 +70,14 @@ def main() -> None:
     if sys.argv[1].isdigit():
         engine(socket.socket(fileno=int(sys.argv[1])))
         return
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    installed = Path(os.environ["CLAUDE_LOCAL_LOG_DIR"]) / "protocol"
+    if installed.exists():
+        control.PROTOCOL = int(installed.read_text())
     from sidecar import engine_process, serve
+    from tests.process.changed_sidecar import change
+
+    change(json.loads(os.environ.get("CLAUDE_LOCAL_TEST_CHANGES", "{}")))
 
     engine_process.WORKER[:] = [sys.executable, "-I", __file__]
     serve.main()

@@ -50,6 +50,11 @@ class RealPlace(Place):
         wait_until(lambda: pid not in self.leases())
         return time.monotonic() - began
 
+    def noted(self, where: str = "engines") -> list[int]:
+        """The process ids of all stand-in engines that were ever started here, or (`stops`) told to stop."""
+        file = self.folder / "logs" / where
+        return [int(line) for line in file.read_text().split()] if file.exists() else []
+
     def overlaps(self) -> int:
         """How often two stand-in engines had a model at once."""
         file = self.run / "overlaps"

@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 import pytest
 
-from sidecar.control import LEASE_PATH, STATUS_PATH, STOP_PATH, LeaseEvent, LeaseRequest, run_directory
+from sidecar.control import LEASE_PATH, PROTOCOL, STATUS_PATH, STOP_PATH, LeaseEvent, LeaseRequest, run_directory
 from sidecar.routes import IN_ALL, PER_TERMINAL
 from tests.process import fake_sidecar
 from tests.process.fake_sidecar import is_running, wait_until
@@ -188,7 +188,7 @@ def test_it_leaves_when_the_last_lease_is_gone_and_takes_its_socket_along(either
 
 def test_stop_ends_it(either: Sidecar) -> None:
     either.start()
-    assert either.ask("POST", STOP_PATH, {"now": False}) == (200, {"stopping": True})
+    assert either.ask("POST", STOP_PATH, {"now": False}) == (200, {"stopping": True, "running": 0})
     assert either.processes[0].wait(20) == 0
     assert not either.socket.exists()
 
@@ -453,7 +453,7 @@ def test_another_version_takes_over_when_nobody_is_there(real: Sidecar) -> None:
     real.variables |= {"CLAUDE_LOCAL_GRACE": "60"}
     real.start()
     status, body = real.ask("POST", LEASE_PATH, {"protocol": 999, "who": "a newer one"})
-    assert (status, body) == (200, {"event": "retry"})
+    assert (status, body) == (200, {"event": "retry", "protocol": PROTOCOL})
     assert real.processes[0].wait(10) == 0
 
 

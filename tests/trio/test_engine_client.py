@@ -73,11 +73,11 @@ async def test_one_that_is_replaced_for_somebody_who_goes_meanwhile_is_absent_no
     """A terminal that is closed at once, while the model before its own is being ended."""
     engine = Dying()
 
-    async def stop() -> None:
+    async def stop(awaited: Any) -> None:
         engine._process.gone = True
         await trio.sleep(1)
 
     engine._process = SimpleNamespace(gone=False, epitaph="", stuck=False, stop=stop)
     with trio.move_on_after(0.5):
-        await engine._stop()
+        await engine._stop(lambda: False)
     assert engine.process is None and engine.state == "absent"

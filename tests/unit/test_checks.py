@@ -1,6 +1,7 @@
 """What the doctor makes of what it sees, also on machines that we do not have."""
 
 import os
+import resource
 import threading
 from pathlib import Path
 
@@ -254,6 +255,22 @@ def test_an_answer_is_one_token() -> None:
     assert judged(0, '{"tokens": 0, "seconds": 0.5}').level == "failure"
     found = judged(75, "", "claude-local: one\nclaude-local: only 0.2 GB are free\n")
     assert found.text == "demo does not answer: only 0.2 GB are free" and "/logs/sidecar.log" in found.fix
+
+
+@pytest.mark.parametrize(
+    ("most", "level", "says"),
+    [
+        (resource.RLIM_INFINITY, "ok", "as many open files as are needed"),
+        (4096, "ok", "4,064 terminals and requests"),
+        (1024, "ok", "992 terminals and requests"),
+        (256, "warning", "112 connections of one terminal"),
+        (40, "warning", "4 connections of one terminal"),
+    ],
+)
+def test_a_low_limit_on_open_files_is_told_with_what_it_means(most: int, level: str, says: str) -> None:
+    found = machine.judge_open_files(most)
+    assert found.level == level and says in found.text
+    assert ("ulimit -Hn" in found.fix) == (level == "warning")
 
 
 @pytest.mark.parametrize(("kind", "without"), [("linux", "panics"), ("darwin", "openblas")])

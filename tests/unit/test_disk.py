@@ -290,3 +290,50 @@ def test_other_weights_are_another_model(tmp_path: Path) -> None:
     assert first and second and third
     assert len({first.folder, second.folder, third.folder}) == 3
     assert first.limit <= LOTS
+
+
+def test_in_a_hurry_the_newest_state_of_each_conversation_is_written_first(tmp_path: Path) -> None:
+    """A model that keeps only its last state finds nothing of a prompt without it, whatever else of it was written."""
+    prefixes = opened(tmp_path / "m", recurrent)
+    other = list(range(5000, 5600))
+    for conversation in (other, LONG):
+        for end in range(200, len(conversation) + 1, 200):  # as it is read, with a state at each checkpoint
+            prefixes.add(conversation[:end], row(recurrent, conversation[:end]))
+    prefixes.hurry()
+    while len(files(tmp_path / "m")) != 6:  # five blocks of tokens and one state
+        prefixes.write()
+    assert opened(tmp_path / "m", recurrent).match([*LONG, 5]) == 1000
+    assert opened(tmp_path / "m", recurrent).match([*other, 5]) == 0
+    written(prefixes)
+    assert opened(tmp_path / "m", recurrent).match([*other, 5]) == 600
+
+
+def test_in_a_hurry_no_more_is_written_than_the_disk_may_keep(tmp_path: Path) -> None:
+    said = [[*range(start, start + 500)] for start in (0, 1000, 2000, 3000)]
+    prefixes = opened(tmp_path / "m", limit=LOTS)
+    for conversation in said:
+        prefixes.add(conversation, row(full, conversation))
+    assert prefixes.disk is not None
+    prefixes.disk.limit = int(2.5 * prefixes.nbytes / 4)
+    prefixes.hurry()
+    written(prefixes)
+    kept = [opened(tmp_path / "m").match([*each, 5]) for each in said]
+    assert kept[0] == 0 and kept[2:] == [500, 500]
+
+
+def test_what_the_disk_has_no_room_for_is_tried_once(tmp_path: Path) -> None:
+    """Else an engine that nobody asks for anything would write the same piece for ever."""
+    prefixes = opened(tmp_path / "m", limit=1000)
+    prefixes.add(LONG, row(full, LONG))
+    for _ in range(20):
+        prefixes.write()
+    assert not prefixes.unwritten and prefixes.match([*LONG, 5]) == 1000
+
+
+def test_a_clock_that_was_put_back_makes_nothing_on_disk_newer_than_what_is_read_now(tmp_path: Path) -> None:
+    filled(tmp_path / "m")
+    for file in files(tmp_path / "m"):
+        os.utime(file, (4e9, 4e9))
+    prefixes = opened(tmp_path / "m")
+    assert prefixes.match([*LONG, 5]) == 1000
+    assert all(node.rank < 0 for node in prefixes._root.below() if node.file)

@@ -5,13 +5,13 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from shim import attach, wire
-from shim.failure import Died, Failure
+from shim.failure import Died, Failure, Outdated
 from sidecar import control
 from sidecar.control import LeaseEvent, LeaseRequest, RunDirectory
 
@@ -231,3 +231,40 @@ def test_an_answer_that_is_cut_anywhere_is_no_answer() -> None:
 def test_a_body_with_a_length_is_read_too() -> None:
     stream = feed([b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\na\nb\nrest"])
     assert list(wire.lines(stream, wire.answer(stream)[1])) == [b"a", b"b"]
+
+
+class Rested:
+    """A clock that has left a pause out: of the time that passes here it sees nothing."""
+
+    def now(self) -> float:
+        return 100.0
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        yield
+
+
+def test_a_time_limit_that_ran_out_while_we_were_stopped_has_not_run_out(
+    directory: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel counts it all the same: the one who is asked was stopped as well, and answers when asked again."""
+    monkeypatch.setattr(attach, "OWN", Rested())
+    with serving(directory, b"", HEAD + GRANTED):
+        attach.attach(directory, REQUEST, never, limit=0.2).close()
+
+
+@pytest.mark.parametrize(("event", "of_ours"), [("refused", 1), ("retry", -2)])
+def test_a_sidecar_of_another_protocol_that_we_have_started_ourselves_is_the_last(
+    directory: RunDirectory, event: str, of_ours: int
+) -> None:
+    line = LeaseEvent(event, reason="another version", protocol=control.PROTOCOL + of_ours).encode()
+    answer = HEAD + b"%x\r\n%s\r\n" % (len(line), line)
+    starts = []
+
+    def start(deadline: float) -> None:
+        starts.append(deadline)
+        context.enter_context(serving(directory, answer))
+
+    with ExitStack() as context, pytest.raises(Outdated):
+        attach.attach(directory, REQUEST, start)
+    assert len(starts) == 1

@@ -5,7 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 ENGINE_ONLY = {"mlx", "mlx_lm", "transformers", "llguidance"}
-SHARED = {"sidecar", "sidecar.config", "sidecar.control"}
+SHARED = {"sidecar", "sidecar.config", "sidecar.control", "sidecar.pauses"}
 FOR_WORDS = {f"sidecar.{name}" for name in ("download", "fit", "guard", "hub", "models", "native", "probe")}
 """What the words may use of the sidecar's libraries, beside what is shared."""
 
@@ -67,7 +67,7 @@ def test_the_sidecar_never_imports_the_shim() -> None:
 def test_what_is_shared_imports_the_standard_library_alone() -> None:
     import sys
 
-    for name in ("config", "control"):
+    for name in ("config", "control", "pauses"):
         file = ROOT / "sidecar" / f"{name}.py"
         assert not packages(file) - set(sys.stdlib_module_names) - {"sidecar"}
         assert {each for each in imported(file) if each.startswith("sidecar.")} <= SHARED

@@ -4,8 +4,10 @@ import json
 import os
 import shlex
 import sys
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -48,3 +50,13 @@ def test_without_sessions_in_a_spawn_it_has_a_group_of_its_own(tmp_path: Path, m
     facts = start(tmp_path, monkeypatch)
     assert facts["group"] == facts["pid"]
     assert facts["session"] == os.getsid(0)
+
+
+def test_a_start_that_was_stopped_for_longer_than_it_may_take_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sidecar that it waits for was stopped too: to kill it would throw its work away."""
+    monkeypatch.setattr(spawn, "OWN", SimpleNamespace(now=lambda: 100.0))
+    reader, writer = os.pipe()
+    late = threading.Timer(0.2, os.write, (writer, b"ready\n"))
+    late.start()
+    assert spawn._first_line(reader, 100.05) == "ready"
+    late.join()
