@@ -102,8 +102,8 @@ class Seats:
 def serve(listener: socket.socket, holder: Holder, post: Post) -> None:
     """Accept until nobody has come for `post.idle` seconds. Who comes then waits for the next to accept."""
     threading.stack_size(STACK)
-    taken, shelf = Seats(_affordable()), Shelf()
-    while (rest := post.idle - taken.empty_for()) > 0:
+    seats, shelf = Seats(_affordable()), Shelf()
+    while (rest := post.idle - seats.empty_for()) > 0:
         try:
             listener.settimeout(rest if rest < NEVER else None)
             client, _ = listener.accept()
@@ -113,14 +113,14 @@ def serve(listener: socket.socket, holder: Holder, post: Post) -> None:
             post.log(f"accept: {error}")  # no descriptor left: those in use will come back
             time.sleep(0.1)
             continue
-        taken.take(client)
-        visitor = Visitor(client, post, holder, taken, Memo(shelf))
+        seats.take(client)
+        visitor = Visitor(client, post, holder, seats, Memo(shelf))
         try:
             threading.Thread(target=visitor.run, daemon=True).start()
         except RuntimeError as error:
             post.log(f"no thread for a connection: {error}")  # a limit on processes; those in use will come back
             client.close()
-            taken.leave(client)
+            seats.leave(client)
 
 
 def _affordable() -> int:
@@ -132,10 +132,10 @@ def _affordable() -> int:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return SEATS if soft == resource.RLIM_INFINITY else seats(soft)
+    return SEATS if soft == resource.RLIM_INFINITY else seats_for(soft)
 
 
-def seats(descriptors: int) -> int:
+def seats_for(descriptors: int) -> int:
     """How many connections so many descriptors are enough for."""
     return max(1, min(SEATS, (descriptors - SPARE) // 2))
 

@@ -180,23 +180,22 @@ def _from_hub(repository: str, tell: Tell) -> ModelFiles:
 
 
 def stored() -> dict[str, dict[str, Any]]:
-    """The built-in model and those of the hub's cache, with their dates (RFC 3339) and what their folders say."""
+    """The built-in model and those of the hub's cache, with their dates (RFC 3339) and what their folders say. One that
+    nobody could load is left out: whatever is odd about it must not hide the others."""
     from sidecar import hub
 
-    found: dict[str, dict[str, Any]] = {"demo": {"date": "", "files": _looked_at(lambda: DEMO)}}
+    found: dict[str, dict[str, Any]] = {"demo": {"date": "", "files": asdict(inspect(DEMO))}}
     for each in hub.stored():
         date = datetime.fromtimestamp(int(each.changed), UTC).isoformat()
-        files = _looked_at(lambda name=each.repository: hub.cached(name))  # type: ignore[misc]
-        found[each.repository] = {"date": date, "files": files}
+        try:
+            path = hub.cached(each.repository)
+            found[each.repository] = {"date": date, "files": asdict(inspect(path)) if path else None}
+        except ModelUnavailable as error:
+            if error.exit_code != EX_DATAERR:  # a download that was interrupted
+                found[each.repository] = {"date": date, "files": None}
+        except (hub.HubError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            continue
     return found
-
-
-def _looked_at(find: Callable[[], Path | None]) -> dict[str, Any] | None:
-    try:
-        path = find()
-        return asdict(inspect(path)) if path else None
-    except Exception:  # whatever is odd about one model must not hide the others
-        return None
 
 
 def _say(line: dict[str, Any]) -> None:

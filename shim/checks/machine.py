@@ -159,7 +159,7 @@ def judge_open_files(most: int) -> Finding:
     terminal and each request, two in a terminal's relay."""
     if most == resource.RLIM_INFINITY:
         return ok("as many open files as are needed")
-    together, each = max(1, most - visitors.SPARE), visitors.seats(most)
+    together, each = max(1, most - visitors.SPARE), visitors.seats_for(most)
     here = f"{most:,} open files at most for a process: enough for {together:,} terminals and requests together"
     if together >= FEW_FILES and each == visitors.SEATS:
         return ok(here)

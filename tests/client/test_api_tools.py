@@ -270,3 +270,19 @@ def test_a_round_trip_with_a_tool(demo: Terminal) -> None:
     second = demo.whole(offered(READ, RUN, max_tokens=100, messages=said))
     assert second.stop_reason == "end_turn"
     assert (second.usage.cache_read_input_tokens or 0) > second.usage.input_tokens
+
+
+def test_what_is_left_out_is_logged_once(demo: Terminal) -> None:
+    for _ in range(3):
+        demo.whole(offered(RUN, typed("web_browsing_20271231", "x")))
+    assert demo.machine.logged().count("web_browsing_20271231 is a type that is not known here") == 1
+
+
+def test_what_is_small_beside_a_sessions_conversation_is_its_side_business(demo: Terminal) -> None:
+    """As opencode asks for a title: without tools, in the session's name."""
+    session = {"x-session-id": "ses_1"}
+    many = offered(*({**RUN, "name": f"run_{index}"} for index in range(20)))
+    for body, headers in ((many, session), (RUN_LS, session), (RUN_LS, {}), (many, session)):
+        demo.whole(body, headers)
+    recent = [each["priority"] for each in demo.home.status()["recent"][-4:]]
+    assert recent == ["main", "side", "main", "main"]

@@ -116,9 +116,10 @@ def test_an_error_that_comes_too_late_for_a_status_is_the_apis_envelope() -> Non
 @pytest.mark.full
 def test_an_engine_that_dies_behind_the_blanks_is_noticed_by_nobody(noise: Terminal, sdk: Path) -> None:
     """The head has gone out, but nothing of the answer, so that another engine may give it."""
-    text = {"type": "string", "minLength": 12_000}
-    tool = {"name": "write", "input_schema": {"type": "object", "properties": {"text": text}, "required": ["text"]}}
-    asked = {"max_tokens": 30_000, "tools": [tool], "tool_choice": {"type": "tool", "name": "write"}}
+    texts = {name: {"type": "string", "minLength": 1500} for name in "abc"}
+    schema = {"type": "object", "properties": texts, "required": [*texts]}
+    choice = {"type": "tool", "name": "write"}
+    asked = {"max_tokens": 20_000, "tools": [{"name": "write", "input_schema": schema}], "tool_choice": choice}
     body = json.dumps({**BODY, **asked, "model": noise.model})
     address = f"http://127.0.0.1:{noise.session.port}"
     script = SCRIPT.replace('"x"', json.dumps(noise.session.token))

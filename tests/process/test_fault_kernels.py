@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import ROOT
 from tests.process import users
 from tests.process.real_place import RealPlace
 
@@ -176,3 +177,37 @@ def test_the_engine_answers_where_no_kernel_can_be_compiled(tmp_path: Path) -> N
         place.finish()
     finally:
         place.clean()
+
+
+MIDWAY = """
+import subprocess, sys
+from pathlib import Path
+from tests.process.fake_sidecar import Session, wait_until
+from tests.process.real_place import RealPlace, persistent_ask
+
+folder = Path(sys.argv[1])
+cache = folder / "cache"
+cache.mkdir(mode=0o700)
+subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=700,size=6m", "none", cache], check=True)
+place = RealPlace(folder)
+place.environment["XDG_CACHE_HOME"] = str(cache)
+session = Session(place)
+try:
+    wait_until(lambda: place.status().get("engine", {}).get("state") == "ready", 200)
+    subprocess.run(["sh", "-c", 'cat /dev/zero >"$0"/fill', cache], stderr=subprocess.DEVNULL)
+    print(persistent_ask(session, temperature=0.7, top_p=0.9, top_k=20))
+finally:
+    session.end()
+    place.clean()
+"""
+
+
+@users.needed
+@pytest.mark.full
+def test_a_disk_that_fills_while_the_engine_runs_costs_a_pause(tmp_path: Path) -> None:
+    """Sampling takes a kernel that loading the model did not: the engine ends, and the next one finds another place."""
+    command = ["unshare", "-m", sys.executable, "-c", MIDWAY, tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, cwd=ROOT)
+    assert done.stdout == "1\n", done.stderr
+    log = (tmp_path / "logs" / "sidecar.log").read_text()
+    assert "Failed to compile" in log and log.count("compiled kernels are kept in") == 1

@@ -37,10 +37,6 @@ BLOCKS: list[tuple[dict[str, Any], str]] = [
     ({"text": "a"}, "type: Field required"),
     ({"type": "tool_use", "id": "a", "name": 3, "input": {}}, "tool_use.name: Input should be a valid string"),
     (
-        {"type": "tool_result", "tool_use_id": "a", "content": [TEXT]},
-        "tool_result.content.0.text.text: Input should be a valid string",
-    ),
-    (
         {"type": "document", "source": {"type": "text", "data": 3}},
         "document.source.text.data: Input should be a valid string",
     ),
@@ -60,7 +56,7 @@ def test_a_field_that_is_wrong_is_named_as_the_api_names_it(fields: dict[str, An
     assert str(refusal.value).startswith(says)
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b'{"model": ', b"\xff", b'{"a": "\\ud800"}'])
+@pytest.mark.parametrize("body", [b"", b"{", b'{"model": ', b"\xff"])
 def test_what_is_not_json_is_told_so_in_the_words_that_clients_look_for(body: bytes) -> None:
     with pytest.raises(InvalidRequest, match=r"^The request body is not valid JSON: "):
         api.parse_messages(body)
