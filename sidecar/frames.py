@@ -360,11 +360,43 @@ FromEngine = (
 )
 
 _encoder = msgspec.msgpack.Encoder()
+_LARGE = 1
+"""Code of msgpack's extension for an integer beyond 64 bits, as its digits: a client's values may hold any."""
+
+
+def packed(value: Any) -> bytes:
+    """Anything of ours in msgpack, integers of any size included."""
+    try:
+        return _encoder.encode(value)
+    except OverflowError:
+        return _encoder.encode(_carried(value))
+
+
+def _carried(value: Any) -> Any:
+    match value:
+        case bool():
+            return value
+        case int() if not -(1 << 63) <= value < 1 << 64:
+            return msgspec.msgpack.Ext(_LARGE, str(value).encode())
+        case dict():
+            return {key: _carried(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [_carried(inner) for inner in value]
+        case msgspec.Struct():
+            fields = value.__struct_fields__
+            return msgspec.structs.replace(value, **{name: _carried(getattr(value, name)) for name in fields})
+    return value
+
+
+def _unpacked(code: int, data: memoryview) -> int:
+    if code != _LARGE:
+        raise ValueError(f"an extension of the unknown code {code}")
+    return int(bytes(data))
 
 
 def encode(frame: Frame) -> bytes:
     """One frame, length included."""
-    body = _encoder.encode(frame)
+    body = packed(frame)
     return len(body).to_bytes(4, "big") + body
 
 
@@ -372,7 +404,7 @@ class Decoder:
     """Cuts a byte stream into frames of one direction: `Decoder(ToEngine)` or `Decoder(FromEngine)`."""
 
     def __init__(self, direction: Any) -> None:
-        self._decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(direction)
+        self._decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(direction, ext_hook=_unpacked)
         self._buffer = bytearray()
 
     def feed(self, data: bytes | bytearray) -> Iterator[Any]:

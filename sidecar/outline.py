@@ -9,9 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
-import msgspec
-
-from sidecar.frames import Block, Call, Conversation, Result, Text
+from sidecar.frames import Block, Call, Conversation, Result, Text, packed
 
 HEAD = 32 * 1024
 """Characters of a text in which a difference is found to the character; it is a digest from there on."""
@@ -121,6 +119,6 @@ def _kind(block: Block) -> str:
 
 def _digest(value: object) -> Digest:
     try:
-        return hashlib.blake2b(msgspec.msgpack.encode(value), digest_size=8).digest()
-    except (OverflowError, RecursionError):
+        return hashlib.blake2b(packed(value), digest_size=8).digest()
+    except RecursionError:
         return b""  # a value that no frame can hold: its request is about to be refused

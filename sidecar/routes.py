@@ -43,6 +43,7 @@ from sidecar.library import Library, Listed
 from sidecar.memory import Memory
 from sidecar.once import Once
 from sidecar.paths import nothing_at, settled
+from sidecar.reading import Reading
 from sidecar.sessions import Sessions
 from sidecar.welcome import EX_TEMPFAIL, welcome
 
@@ -76,6 +77,7 @@ class App:
         self._history = History()
         self._sessions = Sessions()
         self._once = Once()
+        self._reading = Reading(library)
         self._followers = Followers()
         self._attempts: dict[Attempt, Lease] = {}
 
@@ -256,6 +258,7 @@ class App:
                 "streams": streams(beat.streams, owners) if beat else [],
             },
             "tokens": self._history.tokens(),
+            "remarks": dict(self._reading.unread.counts),
             "memory": memory_in_full(self._memory.view, beat, self._refused),
             "recent": self._history.recent(),
             "engine": {"pid": process.pid if process else None, "state": self._engine.state},
@@ -273,9 +276,10 @@ class App:
     async def _count(self, connection: Connection, request: Request, request_id: str) -> None:
         lease = self._authenticate(request)
         parsed = api.parse_count(request.body, request.headers.get(VERSION, ""))
-        conversation = api.conversation(parsed)
+        name = models.meant(parsed.model, lease.request.model)
         with self._use(lease):
-            model = await self._library.get(models.meant(parsed.model, lease.request.model))
+            conversation = await self._reading.conversation(connection, parsed, name)
+            model = await self._library.get(name)
             tokens = await count(self._engine, model, Count(0, conversation))
             answer: dict[str, object] = {"input_tokens": tokens}
             if parsed.context_management is not None:
@@ -285,36 +289,36 @@ class App:
     async def _messages(self, connection: Connection, request: Request, request_id: str) -> None:
         lease = self._authenticate(request)
         parsed = api.parse_messages(request.body, request.headers.get(VERSION, ""))
+        name = models.meant(parsed.model, lease.request.model)
         owner = lease.request.token_sha256
-        todo = Generate(
-            id=0,
-            conversation=api.conversation(parsed),
-            sampling=api.sampling(parsed),
-            max_tokens=parsed.max_tokens,
-            stop=api.stop_sequences(parsed),
-            forced=tools.forced(parsed),
-            parallel=api.parallel_calls(parsed),
-            thinking_budget=api.thinking_budget(parsed),
-            session=session.name_of(parsed, request.headers) or owner,
-            priority=self._priority(parsed, request, owner),
-            place=lease.place,
-        )
         for remark in tools.left_out(parsed):
             self._once.say(remark)
-        if reason := self._memory.view.refusal():
-            self._refused += 1
-            raise Unavailable(reason, retry_after=10)
-        reply = Reply(
-            f"msg_{secrets.token_hex(12)}",
-            parsed.model,
-            lambda: f"toolu_{secrets.token_hex(12)}",
-            api.shows_thinking(parsed),
-            todo.conversation.begun,
-            edits=parsed.context_management is not None,
-        )
-        answer = Answer(connection, reply, request_id, stream=bool(parsed.stream))
-        name = models.meant(parsed.model, lease.request.model)
         with self._use(lease):
+            todo = Generate(
+                id=0,
+                conversation=await self._reading.conversation(connection, parsed, name),
+                sampling=api.sampling(parsed),
+                max_tokens=parsed.max_tokens,
+                stop=api.stop_sequences(parsed),
+                forced=tools.forced(parsed),
+                parallel=api.parallel_calls(parsed),
+                thinking_budget=api.thinking_budget(parsed),
+                session=session.name_of(parsed, request.headers) or owner,
+                priority=self._priority(parsed, request, owner),
+                place=lease.place,
+            )
+            if reason := self._memory.view.refusal():
+                self._refused += 1
+                raise Unavailable(reason, retry_after=10)
+            reply = Reply(
+                f"msg_{secrets.token_hex(12)}",
+                parsed.model,
+                lambda: f"toolu_{secrets.token_hex(12)}",
+                api.shows_thinking(parsed),
+                todo.conversation.begun,
+                edits=parsed.context_management is not None,
+            )
+            answer = Answer(connection, reply, request_id, stream=bool(parsed.stream))
             visit = self._history.begin(request_id, name, todo)
             await connection.while_connected(lambda: self._answer(answer, visit, lease))
 

@@ -2,9 +2,17 @@
 
 import json
 import random
-from typing import Any, get_args
+import types as types_
+import typing
+from functools import lru_cache
+from os import PathLike
+from typing import Any, get_args, get_origin
 
+from anthropic.types import ContentBlockParam
+from anthropic.types.beta import BetaContentBlockParam
+from anthropic.types.tool_result_block_param import Content
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from sidecar.anthropic import fields, types
 
@@ -179,3 +187,65 @@ MARKS = [
     *(b"\r\nUpgrade: websocket", b"[" * 200, b'"', b"\\", b"}"),
 ]
 """What readers of HTTP and JSON stumble over."""
+
+
+SIMPLE: dict[Any, Any] = {
+    str: st.text(max_size=12) | st.sampled_from(["t1", "iVBORw0KGgo=", "JVBERi0=", "\ud83d", "http://x/y"]),
+    int: st.integers(-(2**70), 2**70),
+    float: st.floats(allow_nan=False, allow_infinity=False),
+    bool: st.booleans(),
+    type(None): st.none(),
+    object: JSON,
+    Any: JSON,
+}
+
+
+def of_type(hint: Any) -> Any:
+    """Values of a type of the official SDK's, such as a content block: whatever it says that the API takes."""
+    if hint in SIMPLE:
+        return SIMPLE[hint]
+    if hasattr(hint, "__required_keys__"):
+        return _of_fields(hint)
+    origin, inside = get_origin(hint), get_args(hint)
+    if origin in (typing.Annotated, typing.Required):
+        return of_type(inside[0])
+    if origin is typing.Literal:
+        return st.sampled_from(inside)
+    if origin in (typing.Union, types_.UnionType):
+        return st.one_of([st.deferred(lambda part=part: of_type(part)) for part in inside if _is_data(part)])
+    if origin is dict:
+        return st.dictionaries(st.text(max_size=6), of_type(inside[1]), max_size=3)
+    return st.lists(st.deferred(lambda: of_type(inside[0])), max_size=2)
+
+
+def _is_data(hint: Any) -> bool:
+    """Not a file, a path or an answer's block, which the SDK makes text and fields of."""
+    if get_origin(hint) in (typing.Annotated, typing.Union):
+        return any(map(_is_data, get_args(hint)))
+    is_answer = isinstance(hint, type) and issubclass(hint, BaseModel)
+    return not is_answer and hint is not PathLike and get_origin(hint) is not typing.IO
+
+
+@lru_cache
+def _of_fields(hint: Any) -> Any:
+    hints = typing.get_type_hints(hint, include_extras=True)
+    values = {name: st.deferred(lambda part=part: of_type(part)) for name, part in hints.items()}
+    required = {name for name, part in hints.items() if get_origin(part) is typing.Required}
+    return st.fixed_dictionaries(
+        {name: value for name, value in values.items() if name in required},
+        optional={name: value for name, value in values.items() if name not in required},
+    )
+
+
+def sdk_blocks() -> Any:
+    """All blocks that a message or a tool's result may hold."""
+    return st.one_of(*map(of_type, (ContentBlockParam, Content, BetaContentBlockParam)))
+
+
+def sdk_histories() -> Any:
+    """A few messages of either role, and then a new one."""
+    contents = st.lists(sdk_blocks(), max_size=3) | st.text(max_size=5)
+    said = st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant"]), "content": contents})
+    greeting, words = [{"role": "user", "content": "a"}], [{"role": "user", "content": "b"}]
+    new = [{"role": "assistant", "content": "c"}, {"role": "user", "content": "d"}]
+    return st.lists(said, min_size=1, max_size=4).map(lambda middle: [*greeting, *middle, *words, *new])

@@ -43,6 +43,7 @@ def overview(table: dict[str, Any], home: str = "") -> Group:
         ("cache", cache(table)),
         ("requests", requests(table)),
         ("speed", speed(table)),
+        ("remarks", remarks(table)),
     ):
         if fact:
             facts.add_row(name, fact)
@@ -124,6 +125,16 @@ def speed(table: dict[str, Any]) -> Text:
         return Text()
     rate = last["output_tokens"] / last["wrote_s"]
     return Text(f"the last answer began after {last['first_token_s']:.2f} s and was written at {rate:,.0f} tokens/s")
+
+
+def remarks(table: dict[str, Any]) -> Text:
+    """What clients have sent and the model could not read."""
+    shown = table.get("remarks") or {}
+    counts = [(shown.get(f"{what}s", 0), what) for what in ("picture", "document")]
+    found = [f"{count} {what}{'' if count == 1 else 's'}" for count, what in counts if count]
+    if not found:
+        return Text()
+    return Text(f"{' and '.join(found)} became remarks: this model reads text only", style="yellow")
 
 
 def terminals(table: dict[str, Any], home: str) -> Table:

@@ -3,20 +3,22 @@
 Pure: bytes in, values out. The types, and what becomes of each field, are in `types`.
 """
 
+from collections.abc import Mapping
 from typing import Literal, TypeVar
 
 import msgspec
 
 from sidecar import frames
 from sidecar.anthropic import rules, tools, wording
-from sidecar.anthropic.content import blocks_of, without_reminders
+from sidecar.anthropic.content import CHARACTERS, Known, blocks_of, without_reminders
 from sidecar.anthropic.environment import settle
+from sidecar.anthropic.mend import mended
+from sidecar.anthropic.order import Turn, newest, pair
+from sidecar.anthropic.remarks import Extract
 from sidecar.anthropic.types import REFUSED, CountRequest, MessagesRequest, OutputFormat, TextBlock, ToolResult
 from sidecar.errors import InvalidRequest, ThreadUnsupported
 
 _T = TypeVar("_T", bound=CountRequest)
-_Role = Literal["user", "assistant"]
-_Turns = list[tuple[_Role, list[frames.Block]]]
 
 _BILLING = "x-anthropic-billing-header:"
 """Claude Code's first system block: it changes between sessions and would part every prefix at its first token."""
@@ -39,16 +41,23 @@ _count_decoder = msgspec.json.Decoder(CountRequest)
 
 
 def _parse(decoder: msgspec.json.Decoder[_T], body: bytes, version: str) -> _T:
-    try:
-        request = decoder.decode(body)
-    except msgspec.ValidationError as error:
-        raise wording.invalid(error, body) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise wording.not_json(error) from None
+    request = _decoded(decoder, body)
     if request.thread:
         raise ThreadUnsupported(f"thread: {REFUSED['request']['thread']}")
     rules.check(request, version)
     return request
+
+
+def _decoded(decoder: msgspec.json.Decoder[_T], body: bytes, again: bool = True) -> _T:
+    try:
+        return decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        # Most bodies are right, and nothing of them is looked at twice.
+        if again and (other := mended(body)):
+            return _decoded(decoder, other, again=False)
+        if isinstance(error, msgspec.ValidationError):
+            raise wording.invalid(error, body) from None
+        raise wording.not_json(error) from None
 
 
 def sampling(request: MessagesRequest) -> frames.Sampling:
@@ -100,21 +109,29 @@ def shows_thinking(request: MessagesRequest) -> Literal["whole", "omitted", "nev
     return "omitted" if request.thinking and request.thinking.display == "omitted" else "whole"
 
 
-def conversation(request: CountRequest) -> frames.Conversation:
+def conversation(
+    request: CountRequest, extracts: Mapping[str, Extract] | None = None, most: int = CHARACTERS
+) -> frames.Conversation:
     """Normalise: equal conversations give equal values, however the client spelled them.
 
     System messages before the first assistant turn are stable and describe the place, so that they become the
-    environment; later ones are folded, marked as reminders, into the user turn beside them.
+    environment; later ones are folded, marked as reminders, into the user turn beside them. `extracts`: what could be
+    read of the PDF documents among `media(request)`, by their data; `most`: characters that are shown of each.
     """
     offered = tools.offered(request)
+    known = Known(request.tools or (), extracts or {}, most)
     early: list[str] = []
     system = [text for text in _system_texts(request.system) if not text.startswith(_BILLING)]
-    turns: _Turns = []
+    turns: list[Turn] = []
+    new = newest(request.messages)
     for index, message in enumerate(request.messages):
-        blocks = blocks_of(message, f"messages.{index}", request)
-        if not message.content and not (message.role == "assistant" and index == len(request.messages) - 1):
-            raise InvalidRequest(f"messages.{index}.content: it must not be empty")
-        if message.role == "system" and not any(role == "assistant" for role, _ in turns):
+        if not message.content and index >= new and message.role != "assistant":
+            raise InvalidRequest(
+                f"messages.{index}: all messages must have non-empty content except for the optional final assistant "
+                "message"
+            )
+        blocks = blocks_of(message, f"messages.{index}", known, index >= new)
+        if message.role == "system" and not any(turn.role == "assistant" for turn in turns):
             early += [block.text for block in blocks if isinstance(block, frames.Text)]
             continue
         if message.role == "system":
@@ -122,23 +139,24 @@ def conversation(request: CountRequest) -> frames.Conversation:
                 frames.Text(frames.reminder(block.text)) if isinstance(block, frames.Text) else block
                 for block in blocks
             ]
-        role: _Role = "assistant" if message.role == "assistant" else "user"
-        if turns and turns[-1][0] == role:
-            turns[-1][1].extend(blocks)
+        role: Literal["user", "assistant"] = "assistant" if message.role == "assistant" else "user"
+        if turns and turns[-1].role == role:
+            turns[-1].blocks.extend(blocks)
         else:
-            turns.append((role, blocks))
-    if turns and turns[0][0] == "assistant":
-        turns.insert(0, ("user", []))  # templates insist on the user's being the first
+            turns.append(Turn(role, blocks, index))
+    if turns and turns[0].role == "assistant":
+        turns.insert(0, Turn("user", [], 0))  # templates insist on the user's being the first
     if hint := tools.forced_text(request):
-        turns[-1][1].append(frames.Text(frames.reminder(hint)))
+        turns[-1].blocks.append(frames.Text(frames.reminder(hint)))
     _check(turns)
+    pair(turns, request.messages)
     answer = _answer_format(request)
-    if answer and turns[-1][0] == "assistant":
+    if answer and turns[-1].role == "assistant":
         raise InvalidRequest("output_config.format: it cannot be combined with a begun answer")
     general, environment = settle([*map(without_reminders, system)], early)
     return frames.Conversation(
         system=general,
-        messages=tuple(frames.Message(role, tuple(blocks)) for role, blocks in turns),
+        messages=tuple(frames.Message(turn.role, tuple(turn.blocks)) for turn in turns),
         tools=() if request.tool_choice and request.tool_choice.type == "none" else offered,
         thinking=thinks(request),
         answer_schema=answer.schema if answer else None,
@@ -150,28 +168,12 @@ def _answer_format(request: CountRequest) -> OutputFormat | None:
     return request.output_config.format if request.output_config else request.output_format
 
 
-def _check(turns: _Turns) -> None:
-    """The API's rules about the order of things; templates rely on them."""
+def _check(turns: list[Turn]) -> None:
+    """The API's rules about the first and the last turn; templates rely on them."""
     if not turns:
         raise InvalidRequest("messages: at least one message of the user's is required")
-    open_calls: list[str] = []
-    known: set[str] = set()
-    for _, blocks in turns:
-        results = {block.call_id for block in blocks if isinstance(block, frames.Result)}
-        if lost := [call for call in open_calls if call not in results]:
-            raise InvalidRequest(
-                f"messages: tool_use ids were found without tool_result blocks immediately after: {', '.join(lost)}"
-            )
-        if stray := results - known:
-            raise InvalidRequest(f"messages: the tool_result for {min(stray)!r} has no tool_use before it")
-        open_calls = [block.id for block in blocks if isinstance(block, frames.Call)]
-        if known & {*open_calls} or len({*open_calls}) < len(open_calls):
-            raise InvalidRequest("messages: tool_use ids must be unique")
-        known |= {*open_calls}
-    if open_calls:
-        raise InvalidRequest(f"messages: the tool_use {open_calls[0]!r} has no tool_result after it")
-    last = turns[-1][1][-1] if turns[-1][1] else None
-    if turns[-1][0] == "assistant" and isinstance(last, frames.Text) and last.text != last.text.rstrip():
+    last = turns[-1].blocks[-1] if turns[-1].blocks else None
+    if turns[-1].role == "assistant" and isinstance(last, frames.Text) and last.text != last.text.rstrip():
         raise InvalidRequest("messages: final assistant content cannot end with trailing whitespace")
 
 

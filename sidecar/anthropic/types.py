@@ -21,14 +21,25 @@ class TextBlock(Block, frozen=True, tag="text"):
     citations: Any = None
 
 
+class ImageSource(msgspec.Struct, frozen=True):
+    type: str
+    media_type: str = ""
+    data: str = ""
+    url: str = ""
+    file_id: str = ""
+
+
 class Image(Block, frozen=True, tag="image"):
-    source: Any = None
+    source: ImageSource
 
 
 class DocumentSource(msgspec.Struct, frozen=True):
     type: str
+    media_type: str = ""
     data: str = ""
     content: str | list["TextBlock | Image"] = ""
+    url: str = ""
+    file_id: str = ""
 
 
 class Document(Block, frozen=True, tag="document"):
@@ -54,7 +65,8 @@ class BrowserState(Block, frozen=True, tag="browser_state"):
 class ToolUse(Block, frozen=True, tag="tool_use"):
     id: str
     name: str
-    input: dict[str, Any]
+    input: msgspec.Raw = msgspec.Raw(b"{}")
+    """As it was written: a number in it may be larger than any of Python's."""
 
 
 class ToolResult(Block, frozen=True, tag="tool_result"):
@@ -300,8 +312,6 @@ REFUSED: dict[str, dict[str, str]] = {
         "mcp_servers": "where no other tool is offered: they are called by the vendor's servers",
         "thread": "it is kept on the vendor's servers; send the messages themselves",
     },
-    "image": {"source": "this model reads text only"},
-    "container_upload": {"file_id": "the file lies on the vendor's servers"},
 }
 """Fields that are answered with 400, by the block or object they stand in, and why."""
 

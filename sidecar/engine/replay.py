@@ -9,9 +9,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import msgspec
-
-from sidecar.frames import Message
+from sidecar.frames import Message, packed
 
 DIGEST = 16
 """Bytes of a digest."""
@@ -69,7 +67,7 @@ class Replay:
 
 
 def _digest(said: Any) -> bytes:
-    return hashlib.blake2b(msgspec.msgpack.encode(said), digest_size=DIGEST).digest()
+    return hashlib.blake2b(packed(said), digest_size=DIGEST).digest()
 
 
 def _size(versions: tuple[bytes, ...]) -> int:
@@ -81,5 +79,5 @@ def digests(messages: Sequence[Message]) -> Iterator[bytes]:
     running = hashlib.blake2b(digest_size=DIGEST)
     for message in messages:
         yield running.digest()
-        running.update(msgspec.msgpack.encode(message))
+        running.update(packed(message))
     yield running.digest()

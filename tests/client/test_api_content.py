@@ -1,11 +1,13 @@
 """What a conversation may hold: every block, and every field of every block, as the official SDK sends them."""
 
+import base64
 from typing import Any
 
 import pytest
 
 from sidecar.anthropic import fields, types
 from tests.client.api import HELLO, Case, Refused, Terminal, check, check_refused
+from tests.pdfs import pdf
 
 EPHEMERAL = {"type": "ephemeral", "ttl": "1h"}
 CALL = {"type": "tool_use", "id": "toolu_1", "name": "Read", "input": {"path": "a.txt"}}
@@ -39,6 +41,12 @@ def result(**fields: Any) -> dict[str, Any]:
     return {"tools": [READ, LATER], **messages(user("Read a.txt"), assistant(CALL), user(found))}
 
 
+def result_then(*content: Any) -> dict[str, Any]:
+    """The same one turn later, after an answer that was none."""
+    said = result(content=list(content))["messages"]
+    return messages(*said, assistant("(an error)"), *HELLO)
+
+
 def history(block: dict[str, Any]) -> dict[str, Any]:
     """A conversation in which the assistant's turn holds this block before its words."""
     return messages(user("a"), assistant(block, text("b")), *HELLO)
@@ -59,6 +67,18 @@ PLAIN_DOCUMENT = {
 CONTENT_DOCUMENT = {"type": "document", "source": {"type": "content", "content": [text("Hello in 5 words")]}}
 FOUND = {"type": "search_result", "source": "S", "title": "T", "content": [text("Hello in 5 words")]}
 IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}}
+PICTURE = "[a picture, image/png, 8 bytes: this model reads text only]"
+
+
+def document(data: bytes = b"%PDF-") -> dict[str, Any]:
+    source = {"type": "base64", "media_type": "application/pdf", "data": base64.b64encode(data).decode()}
+    return {"type": "document", "source": source}
+
+
+BROKEN = "[a PDF document, 5 bytes: its text could not be extracted (it is not a valid PDF)]"
+SCAN = f"[a PDF document, 1 page, {len(pdf(''))} bytes: its text could not be extracted (there is none, as in a scan)]"
+WORDS = f"[a PDF document, 1 page, {len(pdf('Hello in 5 words'))} bytes]\nHello in 5 words"
+FAR = {"type": "document", "source": {"type": "url", "url": "http://x/"}}
 THOUGHT = {"type": "thinking", "thinking": "hm", "signature": "EqQB"}
 CAT = "\U0001f408\u200d\u2b1b naïve 東京 \u202e"
 
@@ -99,8 +119,69 @@ CONVERSATIONS = [
     Case("a result without content", result(), like=result(content=[])),
     Case("an empty result", result(content=""), like=result()),
     Case("a failed call", result(content="no such file", is_error=True)),
+    Case("an image as a result", result(content=[IMAGE]), like=result(content=PICTURE)),
+    Case("an image", messages(user(IMAGE, text("Say apple"))), like=messages(user(text(PICTURE), text("Say apple")))),
     Case(
-        "an image as a result", result(content=[IMAGE]), like=result(content="[an image; this model reads text only]")
+        "an image in an earlier turn",
+        messages(user(IMAGE, text("Say apple")), assistant("(an error)"), user("Say banana")),
+        like=messages(user(text(PICTURE), text("Say apple")), assistant("(an error)"), user("Say banana")),
+    ),
+    Case(
+        "an image by its address",
+        messages(user({"type": "image", "source": {"type": "url", "url": "http://x/"}})),
+        like=messages(user("[a picture at http://x/: this model reads text only]")),
+    ),
+    Case(
+        "an image in a document",
+        messages(user({"type": "document", "source": {"type": "content", "content": [IMAGE]}})),
+        like=messages(user(PICTURE)),
+    ),
+    Case("a PDF", messages(user(document(pdf("Hello in 5 words")))), like=messages(user(WORDS))),
+    Case("a PDF as a result", result(content=[document(pdf("Hello in 5 words"))]), like=result(content=WORDS)),
+    Case("a scanned PDF", messages(user(document(pdf("")))), like=messages(user(SCAN))),
+    Case("a broken PDF", messages(user(document())), like=messages(user(BROKEN))),
+    Case(
+        "a broken PDF as an earlier result",
+        result_then(document()),
+        like=result_then(text(BROKEN)),
+    ),
+    Case(
+        "a PDF by its address",
+        messages(user(FAR)),
+        like=messages(user("[a document at http://x/: it was not sent, and nothing is fetched]")),
+    ),
+    Case(
+        "an uploaded file",
+        messages(user({"type": "document", "source": {"type": "file", "file_id": "file_1"}})),
+        like=messages(user("[a document, file file_1: it lies on the vendor's servers]")),
+    ),
+    Case(
+        "a file for a container",
+        messages(user({"type": "container_upload", "file_id": "file_1"})),
+        like=messages(user("[a file, file_1: it lies on the vendor's servers]")),
+    ),
+    Case("a block of an unknown kind in history", history({"type": "hologram"}), unlike=NEUTRAL),
+    Case("a text without text in history", history({"type": "text"}), unlike=NEUTRAL),
+    Case("an empty answer in history", messages(*HELLO, {"role": "assistant", "content": ""}, *HELLO)),
+    Case("a call without a result in history", messages(user("a"), assistant(CALL), user("b"), assistant("c"), *HELLO)),
+    Case(
+        "a result without a call in history",
+        messages(user({"type": "tool_result", "tool_use_id": "toolu_9", "content": "a"}), assistant("b"), *HELLO),
+        like=messages(user("a"), assistant("b"), *HELLO),
+    ),
+    Case(
+        "the same id twice",
+        messages(user("a"), assistant(CALL, CALL), user({"type": "tool_result", "tool_use_id": "toolu_1"})),
+    ),
+    Case(
+        "a call with a list for arguments",
+        messages(user("a"), assistant({**CALL, "input": []}), *result()["messages"][2:]),
+        like=messages(user("a"), assistant({**CALL, "input": {"input": "[]"}}), *result()["messages"][2:]),
+    ),
+    Case(
+        "a call with an integer of twenty digits",
+        messages(user("a"), assistant({**CALL, "input": {"id": 101430401067733731908}}), *result()["messages"][2:]),
+        unlike=messages(user("a"), assistant({**CALL, "input": {"id": 1014}}), *result()["messages"][2:]),
     ),
     Case("a document as a result", result(content=[PLAIN_DOCUMENT]), like=result(content="Hello in 5 words")),
     Case("a search result as a result", result(content=[FOUND]), like=result(content="T\nS\nHello in 5 words")),
@@ -213,46 +294,16 @@ IGNORED = [
     for field in known
 ]
 
+EMPTY = "all messages must have non-empty content except for the optional final assistant message"
+LOST = (
+    r"messages\.1: `tool_use` ids were found without `tool_result` blocks immediately after: toolu_1\. Each `tool_use`"
+)
 REFUSED = [
-    Refused("an image", messages(user(IMAGE)), r"messages\.0\.content\.0\.source: "),
     Refused(
-        "an image by its address",
-        messages(user({"type": "image", "source": {"type": "url", "url": "http://x/"}})),
-        r"messages\.0\.content\.0\.source: ",
+        "a block of an unknown kind",
+        messages(user({"type": "hologram"})),
+        r"messages\.0\.content\.0: Input tag 'hologram' found using 'type' does not match any of the expected tags: '",
     ),
-    Refused(
-        "an image in a document",
-        messages(user({"type": "document", "source": {"type": "content", "content": [IMAGE]}})),
-        r"messages\.0\.content\.0\.source: ",
-    ),
-    Refused(
-        "a PDF",
-        messages(
-            user({"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "JVBE"}})
-        ),
-        r"messages\.0\.content\.0\.source: .*base64",
-    ),
-    Refused(
-        "a PDF by its address",
-        messages(user({"type": "document", "source": {"type": "url", "url": "http://x/"}})),
-        r"messages\.0\.content\.0\.source: .*url",
-    ),
-    Refused(
-        "an uploaded file",
-        messages(user({"type": "document", "source": {"type": "file", "file_id": "file_1"}})),
-        r"messages\.0\.content\.0\.source: .*file",
-    ),
-    Refused(
-        "a file for a container",
-        messages(user({"type": "container_upload", "file_id": "file_1"})),
-        r"messages\.0\.content\.0\.file_id: ",
-    ),
-    Refused(
-        "a PDF as a result",
-        result(content=[{"type": "document", "source": {"type": "url", "url": "http://x/"}}]),
-        r"messages\.2\.content\.0\.content\.0\.source: ",
-    ),
-    Refused("a block of an unknown kind", messages(user({"type": "hologram"})), r"messages\.0\.content\.0"),
     Refused("a block without a kind", messages(user({"text": "a"})), r"messages\.0\.content\.0"),
     Refused(
         "a text without text", messages(user({"type": "text"})), r"messages\.0\.content\.0\.text\.text: Field required"
@@ -260,19 +311,19 @@ REFUSED = [
     Refused(
         "a number for a text", messages(user({"type": "text", "text": 3})), r"messages\.0\.content\.0\.text\.text: "
     ),
+    Refused(
+        "an image without a source",
+        messages(user(text("a"), {"type": "image"})),
+        r"messages\.0\.content\.1\.image\.source: Field required",
+    ),
     Refused("a number for a message", messages(3), r"messages\.0: "),
     Refused("a number for content", {"messages": [{"role": "user", "content": 3}]}, r"messages\.0\.content: "),
     Refused("no content", {"messages": [{"role": "user"}]}, r"messages\.0\.content: Field required"),
     Refused("no role", {"messages": [{"content": "a"}]}, r"messages\.0\.role: Field required"),
     Refused("an unknown role", {"messages": [{"role": "tool", "content": "a"}]}, r"messages\.0\.role: "),
     Refused("no messages", {"messages": []}, "messages: "),
-    Refused("empty content", {"messages": [{"role": "user", "content": ""}]}, r"messages\.0\.content: "),
-    Refused("no blocks", {"messages": [{"role": "user", "content": []}]}, r"messages\.0\.content: "),
-    Refused(
-        "empty content in the middle",
-        messages(*HELLO, {"role": "assistant", "content": ""}, *HELLO),
-        r"messages\.1\.content: ",
-    ),
+    Refused("empty content", {"messages": [{"role": "user", "content": ""}]}, rf"messages\.0: {EMPTY}"),
+    Refused("no blocks", {"messages": [{"role": "user", "content": []}]}, rf"messages\.0: {EMPTY}"),
     Refused(
         "an empty block beside another",
         messages(user(text(""), text("a"))),
@@ -296,30 +347,24 @@ REFUSED = [
     Refused(
         "a begun answer that ends in a blank", messages(*HELLO, assistant("Hello ")), "messages: .*trailing whitespace"
     ),
-    Refused("a call without a result", messages(user("a"), assistant(CALL), user("b")), "messages: .*toolu_1"),
-    Refused("a call at the end", messages(user("a"), assistant(CALL)), "messages: .*toolu_1"),
+    Refused("a call without a result", messages(user("a"), assistant(CALL), user("b")), LOST),
+    Refused("a call at the end", messages(user("a"), assistant(CALL)), LOST),
     Refused(
         "a result without a call",
-        messages(user({"type": "tool_result", "tool_use_id": "toolu_9"})),
-        "messages: .*toolu_9",
+        messages(user(text("a"), {"type": "tool_result", "tool_use_id": "toolu_9"})),
+        r"messages\.0\.content\.1: unexpected `tool_use_id` found in `tool_result` blocks: toolu_9\. Each",
     ),
-    Refused("a call by the user", messages(user(CALL)), r"messages\.0\.content\.0: .*tool_use"),
+    Refused(
+        "a call by the user",
+        messages(user(CALL)),
+        r"messages\.0\.content\.0: `tool_use` blocks can only be in `assistant` messages",
+    ),
     Refused(
         "a result by the assistant",
         messages(user("a"), assistant({"type": "tool_result", "tool_use_id": "x"})),
-        r"messages\.1\.content\.0: .*tool_result",
+        r"messages\.1\.content\.0: `tool_result` blocks can only be in `user` messages",
     ),
     Refused("a thought by the user", messages(user(THOUGHT)), r"messages\.0\.content\.0: .*thinking"),
-    Refused(
-        "the same id twice",
-        messages(user("a"), assistant(CALL, CALL), user({"type": "tool_result", "tool_use_id": "toolu_1"})),
-        "messages: .*unique",
-    ),
-    Refused(
-        "a call with a list for arguments",
-        messages(user("a"), assistant({**CALL, "input": []})),
-        r"messages\.1\.content\.0\.tool_use\.input: ",
-    ),
     Refused("an image in the system prompt", {"system": [IMAGE]}, r"system\.0"),
     Refused("a number for the system prompt", {"system": 3}, "system: "),
 ]
@@ -338,3 +383,12 @@ def test_a_field_without_effect_has_none(demo: Terminal, case: Case) -> None:
 @pytest.mark.parametrize("case", REFUSED, ids=str)
 def test_what_cannot_be_read_is_refused_by_its_place(demo: Terminal, case: Refused) -> None:
     check_refused(demo, case)
+
+
+def test_a_documents_text_is_not_read_again_at_the_next_turn(demo: Terminal) -> None:
+    asked = result(content=[document(pdf("green apples on a table", "river stone lamp"))])
+    first = demo.whole(asked)
+    words = [part.text for part in first.content if part.type == "text"]
+    later = demo.whole({**asked, "messages": [*asked["messages"], assistant(words[0]), *HELLO]})
+    known = first.usage.input_tokens + (first.usage.cache_read_input_tokens or 0)
+    assert (later.usage.cache_read_input_tokens or 0) >= known - 2

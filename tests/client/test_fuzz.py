@@ -16,10 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from tests.client.api import Terminal
 from tests.client.wire import Wire, message
 from tests.process.fake_sidecar import wait_until
-from tests.strategies import bodies, encoded, spoil
+from tests.strategies import bodies, encoded, sdk_histories, spoil
 
 FULL = bool(os.environ.get("CLAUDE_LOCAL_TEST_FULL"))
 BODIES = 600 if FULL else 40
+HISTORIES = 300 if FULL else 15
 REQUESTS = 10_000 if FULL else 500
 LIMIT_S = 10.0
 """Seconds for the end of a connection whose client has said its last word; all but a few take milliseconds."""
@@ -54,6 +55,29 @@ def test_no_body_makes_a_500_or_a_hang(request: pytest.FixtureRequest, model: st
     ask()
     assert statuses.count(200) > BODIES / 5
     good(terminal)
+
+
+@pytest.mark.parametrize("model", ["demo", "noise"])
+def test_no_history_that_the_official_types_allow_is_refused(request: pytest.FixtureRequest, model: str) -> None:
+    """A client would send it again with every turn."""
+    terminal: Terminal = request.getfixturevalue(model)
+
+    @settings(
+        max_examples=HISTORIES,
+        deadline=None,
+        database=None,
+        derandomize=not FULL,
+        suppress_health_check=[*HealthCheck],
+    )
+    @given(sdk_histories())
+    def ask(messages: list[object]) -> None:
+        sent = encoded({"model": terminal.model, "max_tokens": 2, "messages": messages})
+        with Wire(terminal) as wire:
+            wire.send(wire.head("/v1/messages", "POST", content_length=len(sent)) + sent)
+            reply = wire.answer()
+        assert reply.status == 200, reply
+
+    ask()
 
 
 def test_malformed_requests_leave_nothing_behind(demo: Terminal) -> None:

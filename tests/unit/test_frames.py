@@ -34,6 +34,17 @@ def test_frames_arrive_whole_whatever_the_pieces(size: int) -> None:
     assert seen == EXAMPLES
 
 
+@pytest.mark.parametrize(
+    "number", [-(1 << 63) - 1, -(1 << 63), (1 << 64) - 1, 1 << 64, 101430401067733731908, 10**4000]
+)
+def test_an_integer_of_any_size_arrives_digit_for_digit(number: int) -> None:
+    """A client's history holds what another model wrote, and a schema what its author liked."""
+    call = frames.Call("c", "t", {"id": number, "more": [{"id": number}, True, None, 0.5, "1"]})
+    tool = frames.Tool("t", "", {"properties": {"id": {"maximum": number}}})
+    sent = frames.Count(1, frames.Conversation("", (frames.Message("assistant", (call,)),), (tool,)))
+    assert [*frames.Decoder(frames.ToEngine).feed(frames.encode(sent))] == [sent]
+
+
 @pytest.mark.parametrize("data", [b"\xff\xff\xff\xff", b"\0\0\0\x01\xc1", frames.encode(frames.Counted(1, 2))])
 def test_what_is_not_a_frame_of_this_direction_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError):

@@ -131,4 +131,12 @@ def test_only_the_last_ones_are_kept() -> None:
 
 
 def test_a_value_that_cannot_be_passed_on_is_not_this_ones_matter() -> None:
-    assert Outline.of(changed(tools=(Tool("Run", "Runs.", {"maximum": 1 << 70}),))).tools[0][2] == b""
+    deep: list[object] = []
+    for _ in range(5000):
+        deep = [deep]
+    assert Outline.of(changed(tools=(Tool("Run", "Runs.", {"enum": deep}),))).tools[0][2] == b""
+
+
+def test_integers_beyond_64_bits_differ_as_others_do() -> None:
+    one, other = (changed(messages=(HI, Message("assistant", (Call("t1", "Run", {"x": 10**30 + n}),)))) for n in (1, 2))
+    assert "call" in difference(Outline.of(one), Outline.of(other))

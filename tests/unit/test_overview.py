@@ -129,3 +129,18 @@ def test_the_users_folder_is_a_tilde() -> None:
         "/",
     ]
     assert shortened("/a", "") == "/a"
+
+
+@pytest.mark.parametrize(
+    ("counts", "line"),
+    [
+        ({"pictures": 1, "documents": 0}, "remarks  1 picture became remarks: this model reads text only"),
+        (
+            {"pictures": 3, "documents": 2},
+            "remarks  3 pictures and 2 documents became remarks: this model reads text only",
+        ),
+    ],
+)
+def test_what_the_model_could_not_read_is_said(counts: dict[str, int], line: str) -> None:
+    assert line in shown({"remarks": counts})
+    assert "remarks" not in shown({"remarks": dict.fromkeys(counts, 0)})

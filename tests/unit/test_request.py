@@ -105,13 +105,13 @@ def test_thinking_in_history_is_accepted_and_redacted_thinking_dropped() -> None
     assert blocks == (Thinking("hm", "s"), Text("b"))
 
 
-def test_results_take_strings_blocks_nothing_and_images_as_a_placeholder() -> None:
+def test_results_take_strings_blocks_nothing_and_pictures_as_a_remark() -> None:
     image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": ""}}
     for content, expected in [("x", "x"), ([text("a"), text("b")], "a\nb"), (None, ""), ([], "")]:
         asked = conversation(user("q"), assistant([CALL]), user([{**RESULT, "content": content, "is_error": True}]))
         assert asked.messages[2].blocks == (Result("t1", expected, True),)
     asked = conversation(user("q"), assistant([CALL]), user([{**RESULT, "content": [image]}]))
-    assert "image" in asked.messages[2].blocks[0].text
+    assert asked.messages[2].blocks[0].text == "[a picture, image/png: this model reads text only]"
 
 
 def test_tools_lose_what_only_the_cloud_uses() -> None:
@@ -138,7 +138,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"messages": []}, "messages"),
     ({"messages": "hi"}, "messages: Input should be a valid list"),
     ({"messages": [user(3)]}, "messages.0.content: "),
-    ({"messages": [user("a"), user([{"type": "hologram"}])]}, "messages.1.content.0: Input tag 'hologram' found"),
+    ({"messages": [user("a"), user([{"type": "hologram"}])]}, "messages.1.content.0: Input tag 'hologram' found using"),
+    ({"messages": [user([text("a"), {"type": "image"}])]}, "messages.0.content.1.image.source: Field required"),
     ({"messages": [{"role": "wizard", "content": ""}]}, "messages.0.role: Input should be"),
     ({"messages": [user("a")], "max_tokens": -1}, "max_tokens: "),
     ({"messages": [user("a")], "max_tokens": "many"}, "max_tokens: "),
@@ -169,12 +170,15 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "thinking.enabled.budget_tokens: ",
     ),
     ({"messages": [user("a")], "thinking": {"type": "deep"}}, "thinking: Input tag 'deep' found"),
-    ({"messages": [user("")]}, "messages.0.content: it must not be empty"),
-    ({"messages": [user("a"), assistant([]), user("b")]}, "messages.1.content: it must not be empty"),
-    ({"messages": [user("a"), assistant([CALL])]}, "has no tool_result after it"),
-    ({"messages": [user("a"), assistant([CALL]), user("b")]}, "without tool_result blocks immediately after: t1"),
-    ({"messages": [user("a"), assistant([CALL, CALL])]}, "tool_use ids must be unique"),
-    ({"messages": [user([{"type": "container_upload", "file_id": "f"}])]}, "messages.0.content.0.file_id: "),
+    ({"messages": [user("")]}, "messages.0: all messages must have non-empty content except for"),
+    (
+        {"messages": [user("a"), assistant([CALL])]},
+        "messages.1: `tool_use` ids were found without `tool_result` blocks immediately after: t1. Each `tool_use`",
+    ),
+    (
+        {"messages": [user("a"), assistant([CALL]), user("b")]},
+        "messages.1: `tool_use` ids were found without `tool_result` blocks immediately after: t1. Each",
+    ),
     (
         {
             "messages": [user("a"), assistant("{")],
@@ -191,18 +195,17 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "tool_choice.tool.name: Tool 'x' not found",
     ),
     ({"messages": [user("a")], "stop_sequences": ["ok", " "]}, "stop_sequences.1: "),
-    ({"messages": [user("a"), user([RESULT])]}, "has no tool_use before it"),
-    ({"messages": [user([CALL])]}, "messages.0.content.0: a tool_use block cannot"),
-    ({"messages": [user("a"), assistant([RESULT])]}, "messages.1.content.0: a tool_result block cannot"),
+    (
+        {"messages": [user([text("a"), RESULT])]},
+        "messages.0.content.1: unexpected `tool_use_id` found in `tool_result` blocks: t1. Each `tool_result` block",
+    ),
+    ({"messages": [user([CALL])]}, "messages.0.content.0: `tool_use` blocks can only be in `assistant` messages"),
+    (
+        {"messages": [user("a"), assistant([RESULT])]},
+        "messages.1.content.0: `tool_result` blocks can only be in `user` messages",
+    ),
     ({"messages": [user("a"), assistant("b ")]}, "trailing whitespace"),
-    (
-        {"messages": [user([{"type": "image", "source": {}}])]},
-        "messages.0.content.0.source: this model reads text",
-    ),
-    (
-        {"messages": [user([{"type": "document", "source": {"type": "base64", "data": "JVBE"}}])]},
-        "messages.0.content.0.source: this model reads text documents only",
-    ),
+    ({"messages": [user([{"type": "image", "source": {}}])]}, "messages.0.content.0.image.source.type: Field required"),
 ]
 
 

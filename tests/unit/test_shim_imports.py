@@ -79,3 +79,10 @@ def test_only_the_engine_imports_the_model_libraries() -> None:
         for file in (ROOT / folder).rglob("*.py"):
             if engine not in file.parents:
                 assert not packages(file) & ENGINE_ONLY, file
+
+
+def test_a_strangers_documents_are_opened_in_a_process_of_their_own() -> None:
+    """Neither shim nor sidecar nor engine imports what opens them, nor the program that does."""
+    for folder in ("shim", "sidecar"):
+        for file in (ROOT / folder).rglob("*.py"):
+            assert file == ROOT / "sidecar" / "pdf.py" or not imported(file) & {"pypdf", "sidecar.pdf"}, file

@@ -1,0 +1,43 @@
+"""A request's conversation as the model is to read it: its documents as text, and remarks where there is none."""
+
+from sidecar.anthropic import request as api
+from sidecar.anthropic.content import media
+from sidecar.anthropic.remarks import Extract, is_pdf
+from sidecar.anthropic.types import CountRequest, Document
+from sidecar.documents import Documents
+from sidecar.frames import Conversation
+from sidecar.http import Connection
+from sidecar.library import Library
+from sidecar.unread import Unread
+
+CHARACTERS_PER_TOKEN = 3
+"""Of English; other scripts have fewer."""
+SHARE = 2
+"""A document's text may fill one part in so many of the window: there has to be room for what is said about it."""
+
+
+class Reading:
+    """Makes conversations of requests, and counts what could not be read of them."""
+
+    def __init__(self, library: Library) -> None:
+        self.unread = Unread()
+        self._library = library
+        self._documents = Documents()
+
+    async def conversation(self, connection: Connection, request: CountRequest, model: str) -> Conversation:
+        """For the model of this name. Raises InvalidRequest, ModelUnavailable, and Disconnected when the client leaves
+        while its documents are read."""
+        sent = [*media(request)]
+        pdfs = [block.source.data for block in sent if isinstance(block, Document) and is_pdf(block.source)]
+        extracts: dict[str, Extract] = {}
+        if not pdfs:
+            self.unread.note(sent, extracts)
+            return api.conversation(request)
+
+        async def read() -> None:
+            extracts.update(await self._documents.read(pdfs))
+
+        window = (await self._library.get(model)).limits.context_window
+        await connection.while_connected(read)
+        self.unread.note(sent, extracts)
+        return api.conversation(request, extracts, window * CHARACTERS_PER_TOKEN // SHARE)
