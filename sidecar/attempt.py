@@ -13,6 +13,7 @@ from sidecar.frames import Count, Counted, Failed, Finished, FromEngine, Progres
 from sidecar.history import History, Visit
 from sidecar.http import FAILED
 from sidecar.library import Library, LocalModel
+from sidecar.suspects import Suspects
 
 REPEATS = 2
 """How often a request is asked again: one that ends every engine must not go on for ever, nor take all others along."""
@@ -25,9 +26,10 @@ log = logging.getLogger(__name__)
 class Attempt:
     """One request on its way to an answer."""
 
-    def __init__(self, history: History, visit: Visit, shows: Callable[[FromEngine], bool]) -> None:
+    def __init__(self, history: History, suspects: Suspects, visit: Visit, shows: Callable[[FromEngine], bool]) -> None:
         """`shows`: whether the client gets to see anything of an event as soon as it is sent."""
         self._history = history
+        self._suspects = suspects
         self._visit = visit
         self._shows = shows
         self._started: Started | None = None
@@ -60,11 +62,16 @@ class Attempt:
 
     async def _ask(self, engine: Engine, model: LocalModel, send: Send) -> Finished:
         """Raises the RequestError that the client is to be told."""
+        todo = self._visit.todo
         for repeat in range(REPEATS + 1):
+            self._suspects.check(todo)
             try:
-                return await self._ask_once(engine, model, send)
+                finished = await self._ask_once(engine, model, send)
+                self._suspects.clear(todo)
+                return finished
             except Died as error:
-                if self._seen or repeat == REPEATS:
+                self._suspects.blame(todo, error.guilt)
+                if self._seen or repeat == REPEATS or not error.again:
                     raise
                 # Until then nobody knows anything of an answer: another engine may as well give it.
                 log.warning("%s is asked again: %s", self._visit.id, error)
@@ -77,7 +84,7 @@ class Attempt:
             async with process.generate(msgspec.structs.replace(self._visit.todo, id=self.number)) as events:
                 async for event in events:
                     if isinstance(event, Failed):
-                        raise refusal(event, model)
+                        raise refusal(event)
                     if not isinstance(event, Started | Progress):
                         self._first = self._first or trio.current_time()
                     if isinstance(event, Started):
@@ -86,21 +93,29 @@ class Attempt:
                     send.send_nowait(event)
                     if isinstance(event, Finished):
                         return event
-        raise refusal(None, model, process.epitaph)
+        raise await process.obituary(self.number)
 
 
-async def count(engine: Engine, model: LocalModel, todo: Count) -> int:
+async def count(engine: Engine, model: LocalModel, todo: Count, suspects: Suspects) -> int:
     """How many tokens the prompt has. Raises RequestError."""
+    suspects.check(todo)
     async with engine.use(model) as process:
-        match await process.count(msgspec.structs.replace(todo, id=process.new_id())):
+        number = process.new_id()
+        match await process.count(msgspec.structs.replace(todo, id=number)):
             case Counted(tokens=tokens):
+                suspects.clear(todo)
                 return tokens
+            case None:
+                error = await process.obituary(number)
+                if isinstance(error, Died):
+                    suspects.blame(todo, error.guilt)
+                raise error
             case failure:
-                raise refusal(failure, model, process.epitaph)
+                raise refusal(failure)
 
 
-def refusal(failure: FromEngine | None, model: LocalModel, epitaph: str = "") -> RequestError:
-    """What the client is told when the engine fails a request, or (None) ends without a word: why, if it was us."""
+def refusal(failure: FromEngine) -> RequestError:
+    """What the client is told when the engine fails a request."""
     match failure:
         case Failed(kind="too_long", message=message):
             tokens, limit = map(int, message.split())
@@ -111,10 +126,7 @@ def refusal(failure: FromEngine | None, model: LocalModel, epitaph: str = "") ->
             return Unavailable(message, retry_after=10)
         case Failed(message=message):
             return Internal(message)
-        case _ if epitaph:
-            return Unavailable(f"{epitaph}; it comes back by itself when there is room", retry_after=10)
-        case _:
-            return Died(f"the engine stopped while it answered with {model.name}; it starts again by itself")
+    raise AssertionError(f"{type(failure).__name__} is no failure")
 
 
 def unavailable(error: ModelUnavailable) -> RequestError:

@@ -7,15 +7,19 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from signal import SIGKILL
 from subprocess import DEVNULL
-from typing import Self
+from typing import Literal, Self
 
+import psutil
 import trio
 
 from sidecar.control import program
-from sidecar.errors import Died, InvalidRequest, Unavailable
+from sidecar.errors import Died, InvalidRequest, RequestError, Unavailable
 from sidecar.frames import (
+    FRAME_LIMIT,
     WRITE_S,
+    Accepted,
     Cancel,
     Count,
     Decoder,
@@ -37,6 +41,10 @@ from sidecar.native import environment
 
 SILENCE_S = 4.5
 """Without a heartbeat for so long the process is hung: it beats every second from a thread of its own."""
+WORKING_S = 15.0
+"""The same while it uses a processor: native code may let no other thread run for some seconds."""
+IDLE_S, BUSY_S = 2.0, 0.05
+"""It uses none when it had less than so many seconds of one for so long."""
 LOADING_S = 30.0
 """The same while it loads: a large tokenizer lets no other thread run for seconds."""
 START_S = 120.0
@@ -74,6 +82,15 @@ class Process:
         self._stream = stream
         self._sending = trio.Lock()
         self._requests: dict[int, trio.MemorySendChannel[FromEngine]] = {}
+        self._unprepared: set[int] = set()
+        """Requests of which nothing has been heard yet."""
+        self._running = 0
+        """How many others there were when it died."""
+        self._hung: Literal["", "silent", "spinning", "slow"] = ""
+        """Why the watchdog has killed it, if it has: it said nothing, and worked all the time or not, or was at one
+        step for too long."""
+        self._used = 0.0, 0.0
+        """When it was last seen to have used a processor, and for how many seconds until then."""
         self._last_id = 0
         self._heard = trio.current_time()
         self._beats = False
@@ -145,6 +162,31 @@ class Process:
         if not self.gone:
             await self._send(Prewarm(place))
 
+    async def obituary(self, request: int) -> RequestError:
+        """What a request is told over which the process has died: why, if it was us."""
+        if self.epitaph:
+            return Unavailable(f"{self.epitaph}; it comes back by itself when there is room", retry_after=10)
+        with trio.move_on_after(STOP_S):
+            await self._process.wait()
+        suspect = request in self._unprepared
+        guilt = self._guilt() if suspect else 0.0
+        if not self._hung:
+            return Died(f"the engine ended while it worked with {self.model.name}; it starts again by itself", 1, guilt)
+        # Whose step did not end, or whose preparation let nobody else run, is not asked again unbidden.
+        culprit = suspect if self._hung == "spinning" else not suspect and self._hung == "slow"
+        message = "the engine was stuck and has been ended; it starts again by itself"
+        return Died(message, 5, guilt, again=not culprit)
+
+    def _guilt(self) -> float:
+        """How sure it is that it died over one of those that it prepared, shared out among them."""
+        if self._hung == "slow":
+            return 0.0
+        # Whoever stops or kills a process from outside leaves the same trace as a request that takes all memory; and
+        # what ran beside a request may have crashed as well.
+        outside = self._hung == "silent" or (not self._hung and self._process.returncode in (None, -SIGKILL))
+        sure = self._hung == "spinning" or not (outside or self._running)
+        return (1.0 if sure else 0.4) / len(self._unprepared)
+
     def end_now(self, why: str) -> None:
         """Kill it from any thread; the event loop sees its frames end, and answers whoever waited with `why`."""
         self.epitaph = why
@@ -156,7 +198,7 @@ class Process:
         early cancels the request."""
         async with self._exchange(request.id) as events:
             try:
-                await self._send(request)
+                await self._ask(request)
                 yield events
             finally:
                 if request.id in self._requests and not self.gone:
@@ -167,8 +209,14 @@ class Process:
     async def count(self, request: Count) -> FromEngine | None:
         """Counted or Failed; None when the engine died."""
         async with self._exchange(request.id) as answers:
-            await self._send(request)
-            return await anext(answers, None)
+            try:
+                await self._ask(request)
+                return await anext(answers, None)
+            finally:
+                if request.id in self._requests and not self.gone:
+                    with trio.move_on_after(STOP_S) as scope:
+                        scope.shield = True
+                        await self._send(Cancel(request.id))
 
     def new_id(self) -> int:
         self._last_id += 1
@@ -209,12 +257,21 @@ class Process:
                 yield receive
             finally:
                 self._requests.pop(request, None)
+                if not self.gone:
+                    self._unprepared.discard(request)
+
+    async def _ask(self, request: Generate | Count) -> None:
+        if not self.gone:
+            self._unprepared.add(request.id)
+        await self._send(request)
 
     async def _send(self, frame: Frame) -> None:
         try:
             data = encode(frame)
-        except (OverflowError, RecursionError) as error:
+        except (OverflowError, RecursionError, UnicodeEncodeError) as error:
             raise InvalidRequest(f"the request holds a value that cannot be passed on: {error}") from None
+        if len(data) > FRAME_LIMIT:
+            raise InvalidRequest("the request holds too many numbers to be passed on")
         async with self._sending:
             try:
                 # Whole or not at all: half a frame would swallow the next ones. The watchdog ends a peer that hangs.
@@ -243,6 +300,9 @@ class Process:
         if isinstance(frame, Ready):
             self.heartbeat = None  # the last one measured the load
         request = 0 if isinstance(frame, Ready) else frame.id
+        self._unprepared.discard(request)
+        if isinstance(frame, Accepted):
+            return
         # A request that was cancelled may still have frames on their way.
         if channel := self._requests.get(request):
             channel.send_nowait(frame)
@@ -259,12 +319,33 @@ class Process:
                 # Whatever held us up may have held it up as well.
                 self._heard = min(self._heard + late, trio.current_time())
             stuck = self._loaded and self.heartbeat is not None and self.heartbeat.step_s > STEP_S
-            patience = SILENCE_S if self._loaded else LOADING_S if self._beats else START_S
-            if stuck or trio.current_time() - self._heard > patience:
+            if stuck or trio.current_time() - self._heard > self._patience():
                 log.error("the engine is stuck (%s): killing it", self.heartbeat)
+                self._hung = "slow" if stuck else "spinning" if self._works() else "silent"
                 await self.kill()
 
+    def _patience(self) -> float:
+        """For how long it may be silent."""
+        if not self._loaded:
+            return LOADING_S if self._beats else START_S
+        if trio.current_time() - self._heard < SILENCE_S - IDLE_S:
+            return SILENCE_S
+        return WORKING_S if self._works() else SILENCE_S
+
+    def _works(self) -> bool:
+        """Whether it has used a processor of late. To be called again and again."""
+        try:
+            times = psutil.Process(self.pid).cpu_times()
+        except psutil.Error:
+            return False
+        now, used = trio.current_time(), times.user + times.system
+        if used > self._used[1] + BUSY_S:
+            self._used = now, used
+        return now - self._used[0] < IDLE_S
+
     def _end(self) -> None:
+        if not self.gone:
+            self._running = len(self._requests.keys() - self._unprepared)
         self.gone = True
         for channel in self._requests.values():
             channel.close()

@@ -110,6 +110,13 @@ class Unavailable(RequestError):
 class Died(Unavailable):
     """The engine ended without a word: it may have been this request's doing, or nobody's."""
 
+    def __init__(self, message: str, retry_after: int = 1, guilt: float = 0.0, again: bool = True) -> None:
+        """`guilt`: how sure it is that this request did it, from 0 to 1; `again`: whether it may be asked again by
+        itself."""
+        super().__init__(message, retry_after)
+        self.guilt = guilt
+        self.again = again
+
 
 class Internal(RequestError):
     """Our bug."""

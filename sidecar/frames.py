@@ -5,14 +5,16 @@ of one tagged struct. The conversation types at the top are the neutral form bet
 and the prompt builder: both sides of the engine boundary know them, neither knows the other's format.
 """
 
+import gc
 from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 from typing import Any, Literal
 
 import msgspec
 
 FRAME_LIMIT = 64 * 2**20
-"""Bytes; twice the largest request body, so that only a broken peer can exceed it."""
+"""Bytes; twice the largest request body. Whoever sends a larger one is broken."""
 WRITE_S = 30.0
 """For writing what has been read before an engine exits: enough for what disks may keep at 0.3 GB/s, and for more than
 ten thousand tokens of the largest ones on a slow one."""
@@ -174,6 +176,8 @@ class Count(Frame, frozen=True):
 
     id: int
     conversation: Conversation
+    session: str = ""
+    """As in Generate."""
 
 
 class Cancel(Frame, frozen=True):
@@ -217,6 +221,12 @@ class Ready(Frame, frozen=True):
     """Bits for each number of a KV cache, as in Load unless this model's cannot be quantised."""
     one_by_one: str = ""
     """Why streams are not decoded as one batch; empty = they are."""
+
+
+class Accepted(Frame, frozen=True):
+    """The request is prepared and waits for its turn. One that need not wait is told of by Started alone."""
+
+    id: int
 
 
 class Started(Frame, frozen=True):
@@ -342,10 +352,13 @@ class Heartbeat(Frame, frozen=True):
     disk_bytes: int = 0
     """Cached prefixes on disk, of this model."""
     disk_nodes: int = 0
+    preparing: int = 0
+    """Requests whose prompts are not rendered yet; they count as waiting, too."""
 
 
 FromEngine = (
     Ready
+    | Accepted
     | Started
     | Progress
     | TextDelta
@@ -358,6 +371,40 @@ FromEngine = (
     | Failed
     | Heartbeat
 )
+
+
+class BadFrame(ValueError):
+    """A frame that is none of its direction's. `request`: the number of the request in it, 0 where there is none."""
+
+    def __init__(self, request: int, why: str) -> None:
+        super().__init__(why)
+        self.request = request
+
+
+class _Numbered(msgspec.Struct, frozen=True):
+    """Any frame, as far as its request's number."""
+
+    type: str = ""
+    id: int = 0
+
+
+LARGE = 1 << 20
+"""Bytes from which on decoding is not interrupted by the collector of garbage, which looks at all that has been made
+so far, again and again: four times as long for half a million values."""
+
+
+@contextmanager
+def undisturbed(size: int) -> Iterator[None]:
+    """Decode `size` bytes in one go."""
+    if size < LARGE or not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
 
 _encoder = msgspec.msgpack.Encoder()
 _LARGE = 1
@@ -406,9 +453,12 @@ class Decoder:
     def __init__(self, direction: Any) -> None:
         self._decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(direction, ext_hook=_unpacked)
         self._buffer = bytearray()
+        self.size = 0
+        """Bytes of the frame that was decoded last."""
 
     def feed(self, data: bytes | bytearray) -> Iterator[Any]:
-        """Yield the frames that `data` completes; raises ValueError on anything that is not a frame."""
+        """Yield the frames that `data` completes. Raises ValueError on anything that is not a frame, BadFrame where the
+        next one can still be read."""
         self._buffer += data
         while len(self._buffer) >= 4:
             length = int.from_bytes(self._buffer[:4], "big")
@@ -418,4 +468,20 @@ class Decoder:
                 return
             body = bytes(self._buffer[4 : 4 + length])
             del self._buffer[: 4 + length]
-            yield self._decoder.decode(body)
+            self.size = length
+            yield self._decoded(body)
+
+    def _decoded(self, body: bytes) -> Any:
+        try:
+            with undisturbed(len(body)):
+                return self._decoder.decode(body)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise BadFrame(_number(body), str(error)) from None
+
+
+def _number(body: bytes) -> int:
+    try:
+        head = msgspec.msgpack.decode(body, type=_Numbered)
+    except (msgspec.MsgspecError, RecursionError):
+        return 0
+    return head.id if head.type in (Generate.__name__, Count.__name__) else 0

@@ -86,9 +86,9 @@ class History:
         self._recent: deque[Record] = deque(maxlen=RECENT)
         self._from_memory = self._from_disk = self._read = self._written = 0
 
-    def begin(self, request_id: str, model: str, todo: Generate) -> Visit:
-        """Compare a request with the one before it in its session."""
-        key, outline = (todo.session, todo.priority, model), Outline.of(todo.conversation)
+    def begin(self, request_id: str, model: str, todo: Generate, outline: Outline) -> Visit:
+        """Compare a request with the one before it in its session. `outline`: its conversation's."""
+        key = (todo.session, todo.priority, model)
         last = self._last.get(key)
         why = difference(last.outline, outline) if last else ""
         goes_on = last is not None and not why and len(outline.messages) >= len(last.outline.messages)

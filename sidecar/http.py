@@ -14,7 +14,7 @@ from sidecar.control import split_target
 from sidecar.errors import HeadTooLarge, Internal, InvalidRequest, NotArrived, RequestError, TooLarge
 
 BODY_LIMIT = 32 * 2**20
-"""Bytes; the public API's own limit."""
+"""Bytes; the public API's own limit is 32 MB, of which this is the larger reading."""
 HEAD_LIMIT = 64 * 2**10
 """Bytes; the relay's own limit for a connection's first request."""
 IDLE_S = 10.0

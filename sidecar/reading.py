@@ -1,5 +1,6 @@
 """A request's conversation as the model is to read it: its documents as text, and remarks where there is none."""
 
+from sidecar import aside
 from sidecar.anthropic import request as api
 from sidecar.anthropic.content import media
 from sidecar.anthropic.remarks import Extract, is_pdf
@@ -24,15 +25,15 @@ class Reading:
         self._library = library
         self._documents = Documents()
 
-    async def conversation(self, connection: Connection, request: CountRequest, model: str) -> Conversation:
-        """For the model of this name. Raises InvalidRequest, ModelUnavailable, and Disconnected when the client leaves
-        while its documents are read."""
+    async def conversation(self, connection: Connection, request: CountRequest, model: str, size: int) -> Conversation:
+        """For the model of this name; `size`: bytes of the request's body. Raises InvalidRequest, ModelUnavailable, and
+        Disconnected when the client leaves while its documents are read."""
         sent = [*media(request)]
         pdfs = [block.source.data for block in sent if isinstance(block, Document) and is_pdf(block.source)]
         extracts: dict[str, Extract] = {}
         if not pdfs:
             self.unread.note(sent, extracts)
-            return api.conversation(request)
+            return await aside.aside(size, api.conversation, request)
 
         async def read() -> None:
             extracts.update(await self._documents.read(pdfs))
@@ -40,4 +41,4 @@ class Reading:
         window = (await self._library.get(model)).limits.context_window
         await connection.while_connected(read)
         self.unread.note(sent, extracts)
-        return api.conversation(request, extracts, window * CHARACTERS_PER_TOKEN // SHARE)
+        return await aside.aside(size, api.conversation, request, extracts, window * CHARACTERS_PER_TOKEN // SHARE)

@@ -8,12 +8,13 @@ import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from urllib.parse import unquote
 
 import msgspec
 import trio
 
-from sidecar import __version__
+from sidecar import __version__, aside
 from sidecar.answer import Answer
 from sidecar.anthropic import errors as api_errors
 from sidecar.anthropic import models, session, tools
@@ -42,9 +43,11 @@ from sidecar.lease import Lease, Leases
 from sidecar.library import Library, Listed
 from sidecar.memory import Memory
 from sidecar.once import Once
+from sidecar.outline import Outline
 from sidecar.paths import nothing_at, settled
 from sidecar.reading import Reading
 from sidecar.sessions import Sessions
+from sidecar.suspects import Suspects
 from sidecar.welcome import EX_TEMPFAIL, welcome
 
 PER_TERMINAL, IN_ALL = 100, 256
@@ -78,6 +81,7 @@ class App:
         self._sessions = Sessions()
         self._once = Once()
         self._reading = Reading(library)
+        self._suspects = Suspects()
         self._followers = Followers()
         self._attempts: dict[Attempt, Lease] = {}
 
@@ -275,20 +279,26 @@ class App:
 
     async def _count(self, connection: Connection, request: Request, request_id: str) -> None:
         lease = self._authenticate(request)
-        parsed = api.parse_count(request.body, request.headers.get(VERSION, ""))
+        parsed = await aside.parsed(partial(api.parse_count, version=_version(request)), request.body)
         name = models.meant(parsed.model, lease.request.model)
-        with self._use(lease):
-            conversation = await self._reading.conversation(connection, parsed, name)
+
+        async def answer() -> None:
             model = await self._library.get(name)
-            tokens = await count(self._engine, model, Count(0, conversation))
-            answer: dict[str, object] = {"input_tokens": tokens}
+            tokens = await count(self._engine, model, todo, self._suspects)
+            counted: dict[str, object] = {"input_tokens": tokens}
             if parsed.context_management is not None:
-                answer["context_management"] = {"original_input_tokens": tokens}
-            await connection.respond_json(answer, {"request-id": request_id})
+                counted["context_management"] = {"original_input_tokens": tokens}
+            await connection.respond_json(counted, {"request-id": request_id})
+
+        with self._use(lease):
+            conversation = await self._reading.conversation(connection, parsed, name, len(request.body))
+            todo = Count(0, conversation, lease.request.token_sha256)
+            await connection.while_connected(answer)
 
     async def _messages(self, connection: Connection, request: Request, request_id: str) -> None:
         lease = self._authenticate(request)
-        parsed = api.parse_messages(request.body, request.headers.get(VERSION, ""))
+        size = len(request.body)
+        parsed = await aside.parsed(partial(api.parse_messages, version=_version(request)), request.body)
         name = models.meant(parsed.model, lease.request.model)
         owner = lease.request.token_sha256
         for remark in tools.left_out(parsed):
@@ -296,7 +306,7 @@ class App:
         with self._use(lease):
             todo = Generate(
                 id=0,
-                conversation=await self._reading.conversation(connection, parsed, name),
+                conversation=await self._reading.conversation(connection, parsed, name, size),
                 sampling=api.sampling(parsed),
                 max_tokens=parsed.max_tokens,
                 stop=api.stop_sequences(parsed),
@@ -319,7 +329,8 @@ class App:
                 edits=parsed.context_management is not None,
             )
             answer = Answer(connection, reply, request_id, stream=bool(parsed.stream))
-            visit = self._history.begin(request_id, name, todo)
+            outline = await aside.aside(size, Outline.of, todo.conversation)
+            visit = self._history.begin(request_id, name, todo, outline)
             await connection.while_connected(lambda: self._answer(answer, visit, lease))
 
     def _priority(self, parsed: MessagesRequest, request: Request, owner: str) -> Priority:
@@ -331,7 +342,7 @@ class App:
 
     async def _answer(self, answer: Answer, visit: Visit, lease: Lease) -> None:
         send, events = trio.open_memory_channel[FromEngine | RequestError](float("inf"))
-        attempt = Attempt(self._history, visit, answer.shows)
+        attempt = Attempt(self._history, self._suspects, visit, answer.shows)
         self._attempts[attempt] = lease
         try:
             async with trio.open_nursery() as nursery:
@@ -390,3 +401,7 @@ def _model(name: str, listed: Listed) -> models.Model:
 def _stage(connection: Connection, seconds: float) -> str:
     """How far a request was, in words."""
     return f"after {seconds:.1f} s, {'in the middle of its answer' if connection.begun else 'before its answer began'}"
+
+
+def _version(request: Request) -> str:
+    return request.headers.get(VERSION, "")

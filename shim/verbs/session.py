@@ -66,7 +66,8 @@ class Session:
                     yield event
                     if event["type"] == "message_stop":
                         return
-            raise EOFError("the sidecar has ended")
+            # While the sidecar is there it breaks off what the engine's end has broken off.
+            raise EOFError(f"the {'engine' if self._lease.alive() else 'sidecar'} has ended")
 
     def count(self, body: dict[str, Any]) -> int:
         """How many tokens a prompt has."""

@@ -22,6 +22,8 @@ _T = TypeVar("_T", bound=CountRequest)
 
 _BILLING = "x-anthropic-billing-header:"
 """Claude Code's first system block: it changes between sessions and would part every prefix at its first token."""
+_LONGEST_STOPS = 16_384
+"""The machine that finds them takes a kilobyte for each character."""
 _EFFORTS = {"low": 1024, "medium": 4096, "high": 16384}
 """Tokens of thought by `output_config.effort`; "high" is the API's default."""
 
@@ -66,7 +68,9 @@ def sampling(request: MessagesRequest) -> frames.Sampling:
 
 
 def stop_sequences(request: MessagesRequest) -> tuple[str, ...]:
-    """Raises InvalidRequest for sequences that would match everywhere."""
+    """Raises InvalidRequest for sequences that would match everywhere, or take long to look for."""
+    if sum(map(len, request.stop_sequences or ())) > _LONGEST_STOPS:
+        raise InvalidRequest(f"stop_sequences: at most {_LONGEST_STOPS:,} characters altogether are looked for")
     for index, sequence in enumerate(request.stop_sequences or ()):
         if not sequence.strip():
             raise InvalidRequest(f"stop_sequences.{index}: each stop sequence must contain non-whitespace")

@@ -168,8 +168,22 @@ def recommended_sampling(path: Path) -> Sampling:
     """
     try:
         config = json.loads((path / "generation_config.json").read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
+        config = {}
+    if not isinstance(config, dict):
         config = {}
     if config.get("do_sample") is False:
         return Sampling(0.0, 1.0, 0)
-    return Sampling(*(config.get(key, plain) for key, plain in (("temperature", 1.0), ("top_p", 1.0), ("top_k", 0))))
+    top_p = _number(config.get("top_p"))
+    return Sampling(
+        _number(config.get("temperature"), 1.0),
+        top_p if top_p is not None and 0 < top_p <= 1 else 1.0,
+        int(_number(config.get("top_k"), 0.0) or 0),
+    )
+
+
+def _number(value: Any, plain: float | None = None) -> float | None:
+    """A number as samplers take them, from 0 to what half precision holds; for anything else, and in text, `plain`:
+    authors write null, "0.6" and 50.0 where the file wants another thing or none."""
+    known = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 65504
+    return float(value) if known else plain

@@ -7,7 +7,7 @@ probes through it at load, not by model names.
 import re
 import secrets
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,7 +17,7 @@ from mlx_lm.tokenizer_utils import TokenizerWrapper
 
 from sidecar.engine.call import OURS, PROBE, CallFormat, learn
 from sidecar.engine.description import definition, describe, describe_answer
-from sidecar.engine.encoder import Encoder
+from sidecar.engine.encoder import Encoder, Overlong, forever
 from sidecar.engine.parser import is_ours, said
 from sidecar.engine.replay import Replay, digests
 from sidecar.frames import Block, Call, Conversation, Message, Result, Text, Thinking, Tool, reminder
@@ -27,6 +27,11 @@ _PROBE = "XPROBEX"
 
 _LONGEST_NAME = 128
 """Characters in the name of a special token, at most."""
+EXACT = 5 / 4
+"""Prompts of up to so many times the window are counted to the last token, longer ones from what was counted until
+then."""
+COUNTED = 1 << 18
+"""Tokens up to which a count goes the way of a prompt, and leaves what it has encoded behind for it."""
 
 Turn = dict[str, Any]
 """A message as chat templates take it."""
@@ -125,14 +130,29 @@ class PromptBuilder:
         )
         return next(cuts, cut)
 
-    def build(self, conversation: Conversation) -> Prompt:
-        """Render and tokenise. Raises ValueError when the model's template refuses the conversation."""
+    def build(self, conversation: Conversation, most: int | None = None, check: Callable[[], None] = forever) -> Prompt:
+        """Render and tokenise. Raises ValueError when the model's template refuses the conversation, Overlong when it
+        has far more than `most` tokens (as far as EXACT times they are counted), and what `check` raises, which is
+        called now and then."""
+        if most is not None:
+            for text in _texts(conversation):
+                self._encoder.refuse(text, most)
         if replayed := self._replayed(conversation):
             try:
-                return self._build(conversation, replayed)
+                return self._build(conversation, replayed, most, check)
             except ValueError:
                 pass  # this template wants to see the calls themselves
-        return self._build(conversation, {})
+        return self._build(conversation, {}, most, check)
+
+    def count(self, conversation: Conversation, check: Callable[[], None] = forever) -> int:
+        """How many tokens `build` would come to, also where they are far more than could ever be read."""
+        try:
+            return len(self.build(conversation, COUNTED, check).tokens)
+        except Overlong:
+            messages = self._messages(conversation, {})
+            prefill = messages.pop()["content"] if messages[-1]["role"] == "assistant" else ""
+            head = self._render(messages, self._tools(conversation), conversation.thinking)
+            return self._encoder.count(head + prefill, check)
 
     def remember(self, prompt: Prompt, blocks: list[Block], sampled: list[int]) -> None:
         """Keep an answer as it was sampled (without the token that ended it), for when it comes back as history."""
@@ -152,17 +172,23 @@ class PromptBuilder:
         }
         return {index: tokens for index, tokens in answers.items() if tokens}
 
-    def _build(self, conversation: Conversation, replayed: Mapping[int, list[int]]) -> Prompt:
+    def _build(
+        self,
+        conversation: Conversation,
+        replayed: Mapping[int, list[int]],
+        most: int | None,
+        check: Callable[[], None],
+    ) -> Prompt:
         messages = self._messages(conversation, replayed)
         prefill = messages.pop()["content"] if messages[-1]["role"] == "assistant" else ""
-        tools = [definition(tool) for tool in _listed(conversation)] if self.native_calls else None
+        tools = self._tools(conversation)
         head = self._render(messages, tools, conversation.thinking)
         # Some templates end a prompt that asks for no answer with one more token: it is no part of what is asked.
         opened = self._common(self._render(messages, tools, conversation.thinking, open_answer=False), head)
         header = self._header(conversation.thinking)
         answer = opened if header is not None and head.startswith(header.text, opened) else None
-        tokens, starts = self._tokenise(head, prefill, replayed, header or _Header(), answer)
-        cuts = [_tokens_before(starts, cut) for cut in self._cuts(conversation, tools, head, replayed)]
+        tokens, starts = self._tokenise(head, prefill, replayed, header or _Header(), answer, most, check)
+        cuts = [_tokens_before(starts, cut) for cut in self._cuts(conversation, tools, head, replayed, check)]
         return Prompt(
             tokens=tokens,
             boundaries=tuple(sorted(set(cuts))),
@@ -172,18 +198,37 @@ class PromptBuilder:
             asked=[*digests(conversation.messages)][-1],
         )
 
+    def _tools(self, conversation: Conversation) -> list[Turn] | None:
+        return [definition(tool) for tool in _listed(conversation)] if self.native_calls else None
+
     def _tokenise(
-        self, head: str, prefill: str, replayed: Mapping[int, list[int]], header: "_Header", opened: int | None
+        self,
+        head: str,
+        prefill: str,
+        replayed: Mapping[int, list[int]],
+        header: "_Header",
+        opened: int | None,
+        most: int | None,
+        check: Callable[[], None],
     ) -> tuple[list[int], list[int]]:
         """Tokens, and where each begins in the text; those of a replayed answer all begin with its header.
 
         `opened`: where the header of the answer that is asked for begins, if it is there.
         """
+        if most is not None:
+            self._encoder.refuse(head, most)
         tokens: list[int] = []
         starts: list[int] = []
 
         def encode(text: str, offset: int) -> None:
-            ids, begins = self._encoder.encode(text)
+            check()
+            try:
+                ids, begins = self._encoder.encode(
+                    text, None if most is None else int(EXACT * most) - len(tokens), check
+                )
+            except Overlong as error:
+                rest = len(head) + len(prefill) - offset - len(text)
+                raise Overlong(len(tokens) + error.tokens * (len(text) + rest) // len(text)) from None
             tokens.extend(ids.tolist())
             starts.extend((begins + offset).tolist())
 
@@ -206,7 +251,12 @@ class PromptBuilder:
         return tokens, starts
 
     def _cuts(
-        self, conversation: Conversation, tools: list[Turn] | None, head: str, replayed: Mapping[int, list[int]]
+        self,
+        conversation: Conversation,
+        tools: list[Turn] | None,
+        head: str,
+        replayed: Mapping[int, list[int]],
+        check: Callable[[], None],
     ) -> list[int]:
         """Positions in the text where a neighbour's prompt may part from this one: at each part of the environment, at
         the first message, at the last of the user's.
@@ -226,10 +276,12 @@ class PromptBuilder:
         for kept in sorted({0, last}):
             messages = (*conversation.messages[:kept], _in_other_words(conversation.messages[kept]))
             others.append(msgspec.structs.replace(conversation, messages=messages))
-        return [
-            _common_length(head, self._render(self._messages(other, replayed), tools, conversation.thinking))
-            for other in others
-        ]
+        cuts = []
+        for other in others:
+            check()
+            rendered = self._render(self._messages(other, replayed), tools, conversation.thinking)
+            cuts.append(_common_length(head, rendered))
+        return cuts
 
     def _messages(self, conversation: Conversation, replayed: Mapping[int, list[int]]) -> list[Turn]:
         system = self._clean(conversation.system)
@@ -374,6 +426,12 @@ def _in_other_words(message: Message) -> Message:
 
 def _user(text: str) -> dict[str, Any]:
     return {"role": "user", "content": text}
+
+
+def _texts(conversation: Conversation) -> list[str]:
+    """What every template writes down: all but thoughts."""
+    blocks = [block for message in conversation.messages for block in message.blocks]
+    return [conversation.system, *(block.text for block in blocks if isinstance(block, Text | Result))]
 
 
 def _listed(conversation: Conversation) -> list[Tool]:

@@ -5,6 +5,7 @@ spaced anew). Whoever renders such an answer from its text reads the conversatio
 """
 
 import hashlib
+import threading
 from array import array
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -25,11 +26,13 @@ class Replay:
     """Token sequences by what was said in them, and where; the least recently used go first.
 
     By the digest of what was said, since answers are kept by the thousand and their words are longer than their tokens.
+    For any thread.
     """
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         self._capacity = capacity
         self._held = 0
+        self._lock = threading.Lock()
         self._answers: dict[bytes, tuple[bytes, ...]] = {}
         """Least recently used first; each version is where it was said, then its tokens. An OrderedDict takes 70
         bytes more for each."""
@@ -37,7 +40,8 @@ class Replay:
     def add(self, said: Any, asked: bytes, tokens: list[int]) -> None:
         """`said`: anything that msgpack can hold; `asked`: the digest of what came before, which tells equal answers
         apart."""
-        self._put(_digest(said), asked + array("i", tokens).tobytes())
+        with self._lock:
+            self._put(_digest(said), asked + array("i", tokens).tobytes())
 
     def find(self, said: Any, asked: bytes) -> list[int]:
         """The answer given there; else the last one in these words: a client may have changed what came before. Empty
@@ -46,13 +50,14 @@ class Replay:
         What is found stays that place's own: else an equal answer, given later, would change all the earlier ones.
         """
         key = _digest(said)
-        versions = self._answers.get(key, ())
-        found = next((version for version in versions if version.startswith(asked)), None)
-        if found is None:
-            found = asked + next((version[DIGEST:] for version in reversed(versions) if len(version) > DIGEST), b"")
-            self._put(key, found)
-        else:
-            self._answers[key] = self._answers.pop(key)  # the most recently used
+        with self._lock:
+            versions = self._answers.get(key, ())
+            found = next((version for version in versions if version.startswith(asked)), None)
+            if found is None:
+                found = asked + next((version[DIGEST:] for version in reversed(versions) if len(version) > DIGEST), b"")
+                self._put(key, found)
+            else:
+                self._answers[key] = self._answers.pop(key)  # the most recently used
         return array("i", found[DIGEST:]).tolist()
 
     def _put(self, key: bytes, version: bytes) -> None:

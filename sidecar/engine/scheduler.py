@@ -20,10 +20,10 @@ from sidecar.engine.model import Model
 from sidecar.engine.outbox import Outbox
 from sidecar.engine.plan import Pace, schedule
 from sidecar.engine.prefix import PrefixCache
-from sidecar.engine.stream import Stream, TooLong, prepare, warming
+from sidecar.engine.stream import Stream, warming
 from sidecar.engine.turns import MAX_ROWS, Shares
 from sidecar.fit import Verdict
-from sidecar.frames import Failed, Finished, Generate, Progress, Queued, Started
+from sidecar.frames import Accepted, Finished, Progress, Queued, Started
 from sidecar.pauses import OWN
 
 FEW = 32
@@ -56,18 +56,9 @@ class Scheduler:
     def idle(self) -> bool:
         return not (self.line.waiting or self.reading or self.decoding)
 
-    def submit(self, request: Generate) -> Stream | None:
-        """Render the prompt and queue the request; one that cannot run is answered with Failed at once."""
-        try:
-            stream = prepare(self.model, request, self.context_window)
-        except TooLong as error:
-            self.send(Failed(request.id, "too_long", str(error)))
-        except ValueError as error:
-            self.send(Failed(request.id, "invalid", str(error)))
-        else:
-            self.line.add(stream)
-            return stream
-        return None
+    def submit(self, stream: Stream) -> None:
+        """Queue a request that has been prepared."""
+        self.line.add(stream)
 
     def warm(self, request: int, tokens: list[int]) -> bool:
         """Begin to read all tokens but the last, for nobody yet; False when that is no use."""
@@ -102,6 +93,7 @@ class Scheduler:
         ended = self._ended
         while chosen := self.line.next(self.reading, list(self.decoding.streams)):
             self._begin(*chosen)
+        self._announce()
         todo = schedule(self.line.turns(self.reading), bool(self.decoding), self._pace)
         if todo.reader is not None:
             self._said.flush()  # a piece takes longer than words should wait
@@ -129,6 +121,14 @@ class Scheduler:
         stream.read = stream.cached
         self.reading.append(stream)
         self.send(Started(stream.id, stream.prompt_length, stream.cached, from_disk))
+
+    def _announce(self) -> None:
+        """Tell of those that have to wait that nothing more is to be prepared."""
+        waiting = [stream for stream in self.line.waiting if not stream.announced]
+        for stream in waiting:
+            stream.announced = True
+        if waiting:
+            self.send(*(Accepted(stream.id) for stream in waiting))
 
     def _read(self, stream: Stream, tokens: int) -> None:
         cache = stream.cache

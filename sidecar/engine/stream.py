@@ -1,5 +1,6 @@
 """One request in the engine, from its rendered prompt to its last token. Who runs when is the scheduler's matter."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -7,6 +8,9 @@ import numpy as np
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 from numpy.typing import NDArray
 
+from sidecar.engine.bounds import bounded, held_schema
+from sidecar.engine.detokenizer import detokenizer
+from sidecar.engine.encoder import Overlong, forever
 from sidecar.engine.grammar import Shape
 from sidecar.engine.model import Model
 from sidecar.engine.parser import AnswerParser
@@ -59,6 +63,8 @@ class Stream:
     thinking_tokens: int = 0
     heard_first: bool = False
     """Whether the first token has been said already, and not been handed out yet."""
+    announced: bool = False
+    """Whether the sidecar knows that it is prepared."""
 
     def __post_init__(self) -> None:
         self._ids = np.asarray(self.prompt.tokens, np.int32)
@@ -115,13 +121,21 @@ class Stream:
         return min([tokens, *(cut - self.read for cut in checkpoints if cut > self.read)])
 
 
-def prepare(model: Model, request: Generate, window: int) -> Stream:
-    """Render, tokenise, and set up what the answer needs. Raises TooLong, or ValueError for what cannot be served."""
-    prompt = model.prompts.build(request.conversation)
-    length = len(prompt.tokens)
+def prepare(model: Model, request: Generate, window: int, check: Callable[[], None] = forever) -> Stream:
+    """Render, tokenise, and set up what the answer needs. On any thread; `check` is called now and then, and may raise.
+
+    Raises TooLong, or ValueError for what cannot be served.
+    """
+    try:
+        prompt = model.prompts.build(request.conversation, window, check)
+        length = len(prompt.tokens)
+    except Overlong as error:
+        length = max(window, error.tokens)
     if length >= window:
         # "tokens > maximum" in the API's words: the window less one token of answer.
         raise TooLong(f"{length} {window - 1}")
+    if not length:
+        raise ValueError("this model's chat template makes nothing of this conversation")
     room, thought_open = window - length, _opens_thought(model.tokenizer, prompt.opening)
     calls = model.prompts.calls if _callable(request) else None
     return Stream(
@@ -165,23 +179,24 @@ def _opens_thought(tokenizer: TokenizerWrapper, opening: str) -> bool:
 
 
 def _detokenizer(tokenizer: TokenizerWrapper, request: Generate, prompt: Prompt) -> Any:
-    detokenizer = tokenizer.detokenizer
+    made = detokenizer(tokenizer)
     if request.conversation.begun:
         # It leaves out a blank at its own beginning, which here is the middle of a sentence.
-        detokenizer.add_token(prompt.tokens[-1])
-        _ = detokenizer.last_segment
-    return detokenizer
+        made.add_token(prompt.tokens[-1])
+        _ = made.last_segment
+    return made
 
 
 def _processors(model: Model, request: Generate, thought_open: bool, room: int) -> list[Any]:
     """Raises ValueError for what cannot be enforced."""
     conversation, tokenizer = request.conversation, model.tokenizer
     processors: list[Any] = []
+    schema = conversation.answer_schema
     shape = Shape(
-        tools=_callable(request),
+        tools=bounded(_callable(request)),
         forced=request.forced,
         parallel=request.parallel,
-        answer_schema=conversation.answer_schema,
+        answer_schema=None if schema is None else held_schema(schema, "output_config.format.schema"),
         thinking=conversation.thinking,
         thought_open=thought_open,
     )

@@ -1,10 +1,11 @@
-"""The engine process: frames in, one mlx thread, frames out.
+"""The engine process: frames in, one mlx thread, frames out. Requests are prepared on threads beside it.
 
 Started by the sidecar with a socketpair as its only argument. It ends when the socket does, so it can never outlive
 the sidecar; and it ends on any error out of mlx, since nothing after one can be trusted: whoever needs it starts it
 again.
 """
 
+import gc
 import logging
 import os
 import queue
@@ -13,7 +14,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -29,12 +30,14 @@ from sidecar.engine.disk import Disk, open_disk
 from sidecar.engine.flow import Flow
 from sidecar.engine.places import Places
 from sidecar.engine.prefix import PrefixCache
+from sidecar.engine.requests import Prepared, Requests
 from sidecar.engine.scheduler import Scheduler
+from sidecar.engine.stream import Stream
 from sidecar.fit import ENGINE_BYTES
 from sidecar.frames import (
+    BadFrame,
     Cancel,
     Count,
-    Counted,
     Decoder,
     Drop,
     Failed,
@@ -69,14 +72,18 @@ log = logging.getLogger(__name__)
 
 
 class Worker:
-    """Reads frames on one thread, beats on another, and does everything else on the main one."""
+    """Reads frames on one thread, beats on another, prepares requests on a few, and does everything else on the main
+    one."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self._inbox: queue.SimpleQueue[ToEngine] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[ToEngine | Prepared] = queue.SimpleQueue()
         self._sending = threading.Lock()
         self._scheduler: Scheduler | None = None
         self._prewarm: prewarming.Prewarm | None = None
+        self._requests: Requests | None = None
+        self._expected: set[int] = set()
+        """Requests that are being prepared: as long as there are some, nothing is read for nobody."""
         self._step_began = 0.0
 
     def run(self) -> None:
@@ -86,7 +93,7 @@ class Worker:
         write_at, give_back_at = time.monotonic() + BUSY_S, time.monotonic() + GIVE_BACK_S
         while True:
             scheduler = self._scheduler
-            if self._prewarm and scheduler and scheduler.idle and self._inbox.empty():
+            if self._prewarm and scheduler and scheduler.idle and not self._expected and self._inbox.empty():
                 self._prewarm.begin()
             idle = scheduler is None or scheduler.idle
             if idle and time.monotonic() > give_back_at:
@@ -136,7 +143,7 @@ class Worker:
                 return True
         return False
 
-    def _handle(self, frame: ToEngine) -> None:
+    def _handle(self, frame: ToEngine | Prepared) -> None:
         if isinstance(frame, Load):
             self._load(frame)
             return
@@ -144,24 +151,29 @@ class Worker:
         assert scheduler is not None and prewarm is not None, "the sidecar sends nothing before Ready"
         match frame:
             case Generate():
+                self._expected.add(frame.id)
                 prewarm.give_way()
-                stream = scheduler.submit(frame)
-                if stream and frame.place and frame.conversation.tools and frame.priority is Priority.MAIN:
-                    prewarm.places.learn(frame.place, stream.tokens[: stream.prompt.stable + 1])
+            case Prepared():
+                self._expected.discard(frame.request.id)
+                if frame.stream and not frame.job.gone:
+                    self._begin(frame.request, frame.stream)
             case Prewarm(place=place):
                 prewarm.ask(place)
-            case Count():
-                try:
-                    self._send(Counted(frame.id, len(scheduler.model.prompts.build(frame.conversation).tokens)))
-                except ValueError as error:
-                    self._send(Failed(frame.id, "invalid", str(error)))
             case Cancel():
+                self._expected.discard(frame.id)
                 scheduler.cancel(frame.id)
             case Drop():
                 scheduler.prefixes.clear()
                 prewarm.clear()
             case Shed(bytes=wanted):
                 scheduler.shed(wanted)
+
+    def _begin(self, request: Generate, stream: Stream) -> None:
+        scheduler, prewarm = self._scheduler, self._prewarm
+        assert scheduler is not None and prewarm is not None
+        scheduler.submit(stream)
+        if request.place and request.conversation.tools and request.priority is Priority.MAIN:
+            prewarm.places.learn(request.place, stream.tokens[: stream.prompt.stable + 1])
 
     def _load(self, load: Load) -> None:
         probe = Probe(load.limit_bytes, ours=lambda: (os.getpid(), os.getppid()))
@@ -176,6 +188,8 @@ class Worker:
         room = partial(look, probe, load.reserve_bytes)
         self._scheduler = Scheduler(model, load.context, prefixes, self._send, room)
         self._prewarm = prewarming.Prewarm(Places(model.disk.folder if model.disk else None), self._scheduler)
+        self._requests = Requests(model, load.context, self._send, self._inbox.put)
+        gc.freeze()  # what has been loaded stays: the collector need not look at it again
         self._send(Ready(load.name, load.context, model.costs.per_token, model.kv.bits, model.one_by_one))
 
     def _timed(self, act: Callable[[], None]) -> None:
@@ -189,23 +203,45 @@ class Worker:
         decoder = Decoder(ToEngine)
         try:
             while data := self._connection.recv(1 << 16):
-                for frame in decoder.feed(data):
-                    self._inbox.put(frame)
+                for frame in self._frames(decoder, data):
+                    if not isinstance(frame, Count):
+                        self._inbox.put(frame)
+                    if isinstance(frame, Generate | Count) and self._requests:
+                        self._requests.take(frame, decoder.size)
+                    elif isinstance(frame, Cancel) and self._requests:
+                        self._requests.cancel(frame.id)
         except Exception:
             log.exception("the sidecar's frames end")
         finally:
             os._exit(0)  # the sidecar is gone or broken; the main thread may be deep in a kernel
 
+    def _frames(self, decoder: Decoder, data: bytes) -> Iterator[ToEngine]:
+        """What has come. A request that cannot be read fails alone."""
+        while True:
+            try:
+                yield from decoder.feed(data)
+                return
+            except BadFrame as error:
+                if not error.request:
+                    raise
+                log.error("request %d cannot be read", error.request)
+                self._send(Failed(error.request, "invalid", f"the request cannot be read: {error}"))
+                data = b""
+
     def _beat(self) -> None:
         flow = Flow()
         while True:
             began, scheduler = self._step_began, self._scheduler
+            preparing = 0
+            if self._requests:
+                self._requests.give_up(time.monotonic())
+                preparing = self._requests.count
             disk = scheduler.prefixes.disk if scheduler else None
             self._send(
                 Heartbeat(
                     step_s=OWN.now() - began if began else 0.0,
                     running=len(scheduler.reading) + len(scheduler.decoding) if scheduler else 0,
-                    waiting=len(scheduler.line.waiting) if scheduler else 0,
+                    waiting=preparing + len(scheduler.line.waiting) if scheduler else 0,
                     active_bytes=mx.get_active_memory(),
                     cache_bytes=scheduler.prefixes.nbytes if scheduler else 0,
                     output_tokens=scheduler.output_tokens if scheduler else 0,
@@ -216,6 +252,7 @@ class Worker:
                     peak_bytes=max(mx.get_peak_memory(), scheduler.memory.peak if scheduler else 0),
                     queue=scheduler.queue() if scheduler else (),
                     streams=flow.look(scheduler.begun(), time.monotonic()) if scheduler else (),
+                    preparing=preparing,
                 )
             )
             time.sleep(1.0)

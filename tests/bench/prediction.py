@@ -54,6 +54,7 @@ def measure(model: Path, count: int, longest: int) -> list[dict[str, Any]]:
     from sidecar.engine import model as models
     from sidecar.engine.prefix import PrefixCache
     from sidecar.engine.scheduler import Room, Scheduler
+    from sidecar.engine.stream import prepare
 
     loaded = models.load(model, 16 * GIB)
     scheduler = Scheduler(
@@ -66,7 +67,8 @@ def measure(model: Path, count: int, longest: int) -> list[dict[str, Any]]:
         words = " ".join(f"w{chance.randrange(997)}" for _ in range(int(length) // 4))
         conversation = frames.Conversation("", (frames.Message("user", (frames.Text(words),)),))
         answer = chance.choice([1, 16, 64, 300])
-        scheduler.submit(frames.Generate(number, conversation, frames.Sampling(0.0), answer))
+        request = frames.Generate(number, conversation, frames.Sampling(0.0), answer)
+        scheduler.submit(prepare(loaded, request, WINDOW))
         [stream] = scheduler.line.waiting
         scheduler.prefixes.shed(0)  # what is known already must not make the rest look better
         held, began = mx.get_active_memory(), time.perf_counter()

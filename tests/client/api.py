@@ -81,12 +81,16 @@ class Terminal:
         return client
 
     def running(self) -> int:
-        """Requests under way, asked without starting a process for it."""
+        """Requests under way."""
+        return int(self.status()["requests"]["running"])
+
+    def status(self) -> Any:
+        """Everything that the sidecar says of itself, asked without starting a process for it."""
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(str(self.machine.run / "socket"))
             connection.sendall(b"GET /control/status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             said = connection.makefile("rb").read()
-        return int(json.loads(said.partition(b"\r\n\r\n")[2])["requests"]["running"])
+        return json.loads(said.partition(b"\r\n\r\n")[2])
 
     def close(self) -> None:
         self.client.close()

@@ -7,12 +7,13 @@ import hashlib
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -524,3 +525,54 @@ def test_a_run_directory_that_was_taken_away_is_left_to_the_next(real: Sidecar) 
     first.send_signal(signal.SIGCONT)
     assert first.wait(60) == 0
     assert real.status()["pid"] == real.processes[1].pid
+
+
+def test_a_request_over_whose_preparation_an_engine_has_crashed_is_not_asked_again(real: Sidecar) -> None:
+    """Nor does it end a second one, and others are served."""
+    real.start()
+    real.lease().until("ready")
+    engine = psutil.Process(real.status()["engine"]["pid"])
+    engine.suspend()
+    connection = real.begin(max_tokens=8)
+    wait_until(lambda: real.status()["requests"]["running"] == 1)
+    assert real.status()["requests"]["running"] == 1  # by now it has been sent
+    engine.send_signal(signal.SIGSEGV)
+    engine.resume()
+    answer = connection.getresponse()
+    assert answer.status == 400
+    assert "the engine has died while it prepared this very request" in json.loads(answer.read())["error"]["message"]
+    assert real.message("something else")[0] == 200
+    after = real.status()["engine"]["pid"]
+    assert after != engine.pid
+    assert real.begin(max_tokens=8).getresponse().status == 400
+    assert real.status()["engine"]["pid"] == after
+
+
+SPINNING = "{% if 'SPIN' in messages[-1]['content'] %}{% set x = 7 ** (messages | length * 10 ** 8) %}{% endif %}"
+"""Python computes this power in one go, for minutes, and lets no other thread run. It depends on the messages, or it
+would be computed when the template is compiled."""
+
+
+@pytest.mark.full
+def test_a_request_that_lets_no_thread_of_the_engine_run_ends_one_and_is_then_refused(
+    real: Sidecar, tiny: Path, tmp_path: Path, figure: Callable[[str], None]
+) -> None:
+    model = tmp_path / "spinning"
+    shutil.copytree(tiny, model)
+    config = json.loads((model / "tokenizer_config.json").read_text())
+    config["chat_template"] = SPINNING + config["chat_template"]
+    (model / "tokenizer_config.json").write_text(json.dumps(config))
+    real.model = str(model)
+    real.start()
+    real.lease().until("ready")
+    engine = real.status()["engine"]["pid"]
+    began = time.monotonic()
+    status, said = real.message("SPIN")
+    figure(f"ended after {time.monotonic() - began:.1f} s")
+    assert status == 503 and "the engine was stuck" in said["error"]["message"]
+    assert real.message("hello")[0] == 200
+    second = real.status()["engine"]["pid"]
+    assert second != engine
+    status, said = real.message("SPIN")
+    assert status == 400 and "the engine has died" in said["error"]["message"]
+    assert real.status()["engine"]["pid"] == second and real.message("hello")[0] == 200

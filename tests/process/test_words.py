@@ -56,6 +56,7 @@ def run(home: Home, *words: str, piped: str = "") -> subprocess.CompletedProcess
         ([], "Hello in 5 words", GREETING),
         (["Say exactly:"], "seven green birds\n", "seven green birds\n"),
         (["--", "Hello in 5 words"], "", GREETING),
+        ([], "Say \0 hello", "\0 hello\n"),
         (["--model", "demo", "--system", "You are kind.", "Hello in 5 words"], "", GREETING),
     ],
 )
@@ -80,6 +81,7 @@ def test_a_longest_answer_is_kept_to_and_said(home: Home) -> None:
         (["--modle", "demo", "hi"], "", 64, "did you mean --model?"),
         (["--model", "nothing-of-that-name", "hi"], "", 64, "no model is called 'nothing-of-that-name'"),
         ([], "word " * 200_000, 65, "prompt is too long"),
+        ([], "2026-11-28 12:00:00 INFO request 17 took 4 ms\n" * 260_000, 65, "prompt is too long: "),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(home: Home, words: list[str], piped: str, code: int, said: str) -> None:
@@ -153,6 +155,17 @@ def test_a_sidecar_that_is_killed_is_one_line(lonely: Home) -> None:
     code, said, complaint = ended(process)
     assert (code, said) == (69, b"")
     assert complaint.startswith(b"claude-local: the answer broke off") and complaint.count(b"\n") == 1
+
+
+def test_an_engine_that_dies_in_the_middle_of_an_answer_is_named(home: Home) -> None:
+    process = home.start("run", "say river stone forever")
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.close()
+    assert process.stdout.read(12)
+    os.kill(home.engine(), signal.SIGKILL)
+    code, _, complaint = ended(process)
+    assert code == 69
+    assert complaint.startswith(b"claude-local: the answer broke off (the engine has ended)")
 
 
 def test_a_sidecar_that_it_starts_keeps_nothing_of_its_surroundings(lonely: Home) -> None:

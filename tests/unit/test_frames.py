@@ -1,5 +1,8 @@
 """Frames survive any cut of the byte stream."""
 
+import gc
+
+import msgspec
 import pytest
 
 from sidecar import frames
@@ -49,3 +52,29 @@ def test_an_integer_of_any_size_arrives_digit_for_digit(number: int) -> None:
 def test_what_is_not_a_frame_of_this_direction_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError):
         list(frames.Decoder(frames.ToEngine).feed(data))
+
+
+def test_a_request_that_cannot_be_read_is_known_by_its_number_and_the_next_frame_is_read() -> None:
+    def framed(body: object) -> bytes:
+        data = msgspec.msgpack.encode(body)
+        return len(data).to_bytes(4, "big") + data
+
+    decoder = frames.Decoder(frames.ToEngine)
+    broken = framed({"type": "Generate", "id": 7, "conversation": [1, {"a": None}]})
+    with pytest.raises(frames.BadFrame) as caught:
+        [*decoder.feed(broken + frames.encode(frames.Cancel(7)))]
+    assert caught.value.request == 7
+    assert [*decoder.feed(b"")] == [frames.Cancel(7)]
+    for other in ({"type": "Load", "id": 7}, {"type": "Nothing"}, [1], 3):
+        with pytest.raises(frames.BadFrame) as caught:
+            [*decoder.feed(framed(other))]
+        assert caught.value.request == 0
+
+
+def test_a_large_frame_is_decoded_undisturbed_and_the_collector_goes_on_after_it() -> None:
+    assert gc.isenabled()
+    large = frames.Count(1, frames.Conversation("x" * frames.LARGE, ()))
+    with frames.undisturbed(frames.LARGE):
+        assert not gc.isenabled()
+    assert [*frames.Decoder(frames.ToEngine).feed(frames.encode(large))] == [large]
+    assert gc.isenabled()

@@ -84,9 +84,8 @@ def test_a_long_text_is_kept_in_little() -> None:
 
 
 def ask(history: History, conversation: Conversation, cached: int, prompt: int = 3000, **how: Any) -> Record:
-    visit = history.begin(
-        "req_1", "demo", Generate(1, conversation, Sampling(), 8, **({"session": "0123456789ab"} | how))
-    )
+    todo = Generate(1, conversation, Sampling(), 8, **({"session": "0123456789ab"} | how))
+    visit = history.begin("req_1", "demo", todo, Outline.of(conversation))
     return history.end(visit, Started(1, prompt, cached, cached // 2), Finished(1, "end", prompt, cached, 5), 1.0, 2.0)
 
 

@@ -96,7 +96,7 @@ def test_an_answer_in_words_comes_back_as_it_was_sampled(any_builder: Builder) -
 def test_a_turn_encodes_only_what_is_new(any_builder: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
     system, encoded = "Be kind. " * 300, list[str]()
     really = Encoder._encode
-    monkeypatch.setattr(Encoder, "_encode", lambda self, text: encoded.append(text) or really(self, text))
+    monkeypatch.setattr(Encoder, "_encode", lambda self, text, *how: encoded.append(text) or really(self, text, *how))
     first = any_builder.build(ASK, system=system)
     assert len("".join(encoded)) > len(system)
     any_builder.prompts.remember(first, [Text("Well.")], [7, 7, 7])

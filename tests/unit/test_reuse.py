@@ -11,6 +11,7 @@ from sidecar.engine.model import Model, load
 from sidecar.engine.prefix import PrefixCache
 from sidecar.engine.row import Layout
 from sidecar.engine.scheduler import Scheduler
+from sidecar.engine.stream import prepare
 from sidecar.frames import Conversation, Finished, Frame, Generate, Message, Sampling, Started, Text, TextDelta
 from tests.models import make_tiny
 
@@ -64,7 +65,8 @@ class Session:
         roles = ("user", "assistant")
         turns = tuple(Message(roles[index % 2], (Text(text),)) for index, text in enumerate(words))  # type: ignore[arg-type]
         self.frames.clear()
-        self.scheduler.submit(Generate(1, Conversation(SYSTEM, turns), Sampling(0.0), 24))
+        request = Generate(1, Conversation(SYSTEM, turns), Sampling(0.0), 24)
+        self.scheduler.submit(prepare(self.scheduler.model, request, WINDOW))
         while not self.scheduler.idle:
             self.scheduler.step()
         assert isinstance(self.frames[-1], Finished), self.frames

@@ -18,6 +18,14 @@ from sidecar.frames import Sampling
         ("{}", Sampling(1.0, 1.0, 0)),
         ('{"do_sample": false}', Sampling(0.0, 1.0, 0)),
         ('{"do_sample": true, "temperature": 0.7, "top_p": 0.8, "top_k": 20}', Sampling(0.7, 0.8, 20)),
+        ('{"temperature": null, "top_p": null, "top_k": null}', Sampling(1.0, 1.0, 0)),
+        ('{"temperature": "0.6", "top_p": [0.9], "top_k": {}}', Sampling(1.0, 1.0, 0)),
+        ('{"temperature": 0.6, "top_p": "x", "top_k": 50.0}', Sampling(0.6, 1.0, 50)),
+        ('{"temperature": -1, "top_p": 0, "top_k": -5}', Sampling(1.0, 1.0, 0)),
+        ('{"temperature": NaN, "top_p": 1e999, "top_k": 1e40}', Sampling(1.0, 1.0, 0)),
+        ('{"temperature": true, "top_p": 7, "top_k": 0.5}', Sampling(1.0, 1.0, 0)),
+        ("[1]", Sampling(1.0, 1.0, 0)),
+        ("[" * 100_000, Sampling(1.0, 1.0, 0)),
     ],
 )
 def test_the_recommendation_is_read_where_there_is_one(tmp_path: Path, file: str | None, expected: Sampling) -> None:

@@ -13,6 +13,7 @@ from sidecar.engine.flow import Flow
 from sidecar.engine.model import Model, load
 from sidecar.engine.prefix import PrefixCache
 from sidecar.engine.scheduler import FEW, Scheduler
+from sidecar.engine.stream import prepare
 from sidecar.fit import Costs
 from sidecar.frames import (
     Conversation,
@@ -45,7 +46,8 @@ class Engine(Scheduler):
 
     def ask(self, number: int, words: str, system: str = "", **more: Any) -> None:
         more = {"max_tokens": 4, **more}
-        self.submit(Generate(number, Conversation(system, (Message("user", (Text(words),)),)), Sampling(0.0), **more))
+        conversation = Conversation(system, (Message("user", (Text(words),)),))
+        self.submit(prepare(self.model, Generate(number, conversation, Sampling(0.0), **more), self.context_window))
 
     def until(self, done: Callable[[], bool]) -> None:
         while not done():

@@ -1,0 +1,33 @@
+"""Tokens as text: mlx-lm's detokenizers, without what ends an answer or the engine in odd cases."""
+
+from typing import Any
+
+from mlx_lm.tokenizer_utils import BPEStreamingDetokenizer, TokenizerWrapper, _byte_decoder
+
+
+class Exact(BPEStreamingDetokenizer):  # type: ignore[misc]  # mlx-lm has no types
+    """The one for byte-level vocabularies. mlx-lm's takes the byte 0 for none at all, fails at an answer's end on
+    characters that stand for no byte, and on numbers that the vocabulary leaves out."""
+
+    _unflushed: str
+
+    def add_token(self, token: int) -> None:
+        known = token < len(self.tokenmap) and self.tokenmap[token] is not None
+        super().add_token(token if known else len(self.tokenmap))
+
+    def finalize(self) -> None:
+        self.text += self._maybe_trim_space(self._decode_bytes(self._unflushed))
+        self._unflushed = ""
+
+    def _decode_bytes(self, characters: str) -> str:
+        known = _byte_decoder()
+        data = b"".join(bytes([known[each]]) if each in known else each.encode() for each in characters)
+        return data.decode("utf-8", "replace")
+
+
+def detokenizer(tokenizer: TokenizerWrapper) -> Any:
+    """A new one."""
+    made = tokenizer.detokenizer
+    if type(made) is BPEStreamingDetokenizer:
+        made.__class__ = Exact  # it is a copy of the tokenizer's own, whose map of a whole vocabulary it shares
+    return made
