@@ -287,6 +287,8 @@ class Finished(Frame, frozen=True):
     thinking_tokens: int = 0
     """The part of output_tokens that was spent on thinking."""
     stop_sequence: str | None = None
+    cut: str = ""
+    """The tool whose call, the answer's only one, was not whole when the answer had to end."""
 
 
 class Counted(Frame, frozen=True):

@@ -122,6 +122,9 @@ class Reply:
                 yield self._delta({"type": "input_json_delta", "partial_json": event.json})
             case Finished():
                 yield from self._close()
+                if event.cut:
+                    yield from self._words("text", _cut_off(event))
+                    yield from self._close()
                 yield self._end(event)
                 yield {"type": "message_stop"}
             case _:
@@ -163,6 +166,13 @@ class Reply:
             return
         self._open = None
         yield {"type": "content_block_stop", "index": self._index}
+
+
+def _cut_off(finished: Finished) -> str:
+    """What stands in the place of a call that is not whole: an answer without any content would say nothing, and a call
+    with half of its arguments might be run."""
+    limit = "the context window is full" if finished.reason == "window" else "max_tokens was reached"
+    return f"(The call of {finished.cut} was cut off: {limit} after {finished.output_tokens} tokens.)"
 
 
 def sse(event: dict[str, Any]) -> bytes:

@@ -64,12 +64,19 @@ class Model:
 
     def sampler(self, sampling: Sampling) -> Any:
         """Equal settings give the same object: a batch is then sampled in one call."""
-        temperature, top_p, top_k = (
-            given if given is not None else default
-            for given, default in zip(astuple(sampling), astuple(self.defaults), strict=True)
-        )
+        temperature, top_p, top_k = self._settled(sampling)
         # top_k at or above the vocabulary's size raises inside mlx-lm, in the middle of a batch.
         return sampler(temperature, top_p, top_k if top_k < self.vocabulary else 0)
+
+    def temperature(self, sampling: Sampling) -> float:
+        """What these settings sample with; 0 = always the likeliest token."""
+        return float(self._settled(sampling)[0])
+
+    def _settled(self, sampling: Sampling) -> list[Any]:
+        return [
+            given if given is not None else default
+            for given, default in zip(astuple(sampling), astuple(self.defaults), strict=True)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +142,7 @@ def load(
     prompts = PromptBuilder(tokenizer)
     try:
         guide = from_tokenizer(tokenizer._tokenizer, found.vocabulary, sorted(tokenizer.eos_token_ids))
-        grammars = Grammars(guide, tokenizer, prompts.calls)
+        grammars = Grammars(guide, tokenizer, prompts.calls, found.vocabulary)
     except ValueError as error:
         log.warning("tools will be refused, since llguidance cannot read this tokenizer: %s", error)
         grammars = None

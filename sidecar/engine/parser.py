@@ -51,6 +51,10 @@ class AnswerParser:
         self._machine = TextStateMachine(_transitions(tokenizer, calls, stop))
         self._state = self._machine.make_state("thinking" if thought_open else "start")
         self._thought = ""
+        self._written: list[tuple[str, str]] = []
+        """Calls, by name and arguments as they were written."""
+        self._held: list[Event] = []
+        """Of a call that is not the first one."""
 
     @property
     def called(self) -> bool:
@@ -58,9 +62,19 @@ class AnswerParser:
         return any(isinstance(block, Call) for block in self.blocks)
 
     @property
+    def calls(self) -> int:
+        """How many whole calls were made, each but once."""
+        return sum(isinstance(block, Call) for block in self.blocks)
+
+    @property
     def in_call(self) -> bool:
         """Whether a call has begun and not ended."""
         return self._call is not None
+
+    @property
+    def cut(self) -> str:
+        """The name of the tool in whose call, the only one, the answer has ended."""
+        return self._call.name if self._call is not None and not self.called else ""
 
     def feed(self, text: str) -> list[Event]:
         """The events that this piece completes. Text that may be the start of a marker is held back."""
@@ -78,7 +92,9 @@ class AnswerParser:
     def finish(self) -> list[Event]:
         """The rest, when no more text comes."""
         events: list[Event] = []
-        if self.stopped is None and self._call is None:
+        if self._call is not None and self._call.whole:
+            self._end_call(events)  # but for its end marker
+        elif self.stopped is None and self._call is None:
             _, rest, state = TextStateMachine.flush(self._state)
             if self.called:
                 rest = ""  # the beginning of another call's marker: nothing else comes after a call
@@ -121,12 +137,25 @@ class AnswerParser:
     def _feed_call(self, text: str, events: list[Event]) -> str:
         assert self._call is not None
         rest, pieces = self._call.feed(text)
-        events += pieces
+        # A client that has seen the beginning of a further call could not be told that it was cut off, or is the same
+        # once more: it comes when it is whole.
+        if self.called:
+            self._held += pieces
+        else:
+            events += pieces
         if rest is None:
             return ""
-        self.blocks.append(Call("", self._call.name, _decoded(self._call.arguments)))
-        self._call = None
+        self._end_call(events)
         return rest
+
+    def _end_call(self, events: list[Event]) -> None:
+        assert self._call is not None
+        written = (self._call.name, self._call.arguments)
+        if written not in self._written:
+            self.blocks.append(Call("", self._call.name, _decoded(self._call.arguments)))
+            self._written.append(written)
+            events += self._held
+        self._held, self._call = [], None
 
     def _say(self, text: str) -> None:
         last = self.blocks[-1] if self.blocks else None
@@ -153,6 +182,11 @@ class _Call:
         self._text = ""
         self._object = _ObjectEnd()
         self._closing: str | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing but its end marker is left to come."""
+        return self._closing is not None
 
     def feed(self, text: str) -> tuple[str | None, list[Event]]:
         """What is left after the call's end (None while it lasts), and the events."""

@@ -4,6 +4,7 @@
 would freeze every stream for seconds.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,8 +24,10 @@ from sidecar.engine.prefix import PrefixCache
 from sidecar.engine.stream import Stream, warming
 from sidecar.engine.turns import MAX_ROWS, Shares
 from sidecar.fit import Verdict
-from sidecar.frames import Accepted, Finished, Progress, Queued, Started
+from sidecar.frames import Accepted, Failed, Finished, Progress, Queued, Started
 from sidecar.pauses import OWN
+
+log = logging.getLogger(__name__)
 
 FEW = 32
 """Tokens of a prompt that the pass for the first token reads as well: a turn that adds few then takes one pass, no two.
@@ -217,22 +220,47 @@ class Scheduler:
     def _hear(self, stream: Stream, token: int) -> None:
         stream.thinking_tokens += stream.parser.thinking
         stream.detokenizer.add_token(token)
+        stream.heard += 1
+        self._parse(stream)
+
+    def _parse(self, stream: Stream) -> None:
+        calls = stream.parser.calls
         self._said.add(stream.id, stream.parser.feed(stream.detokenizer.last_segment))
+        if stream.parser.calls != calls:
+            stream.called = stream.heard
 
     def _complete(self, stream: Stream, ended: bool) -> None:
         stream.detokenizer.finalize()
-        self._said.add(stream.id, stream.parser.feed(stream.detokenizer.last_segment))
+        self._parse(stream)
         self._said.add(stream.id, stream.parser.finish())
         if stream.parser.stopped is not None:
             self._finish(stream, "stop")
             return
-        if not stream.parser.in_call:
+        if stream.gave_up:
+            self._fail(stream)
+            return
+        if not stream.parser.in_call or stream.parser.called:
             sampled = stream.tokens[stream.prompt_length : -1 if ended else None]
-            self.model.prompts.remember(stream.prompt, stream.parser.blocks, sampled)
-        if ended:
-            self._finish(stream, "tool" if stream.parser.called else "end")
+            self.model.prompts.remember(stream.prompt, stream.parser.blocks, self._seen(stream, sampled))
+        if stream.parser.called:
+            self._finish(stream, "tool")
+        elif ended:
+            self._finish(stream, "end")
         else:
+            if tool := stream.parser.cut:
+                log.warning("request %d: its call of %s is cut off at %d tokens", stream.id, tool, stream.output_tokens)
             self._finish(stream, "window" if stream.limited_by_window else "length")
+
+    def _seen(self, stream: Stream, sampled: list[int]) -> list[int]:
+        """What the client has got of an answer: nothing that comes after its last call but white space."""
+        rest = sampled[stream.called :] if stream.parser.called else []
+        blank = not self.model.tokenizer.decode(rest).strip() if rest else True
+        return sampled if blank else sampled[: stream.called]
+
+    def _fail(self, stream: Stream) -> None:
+        self._ended += 1
+        message = "the tools' or the answer's schema is too complex: no grammar for it could be followed"
+        self._said.add(stream.id, [Failed(stream.id, "internal", message)])
 
     def _retire(self, stream: Stream) -> None:
         """Take a stream out before its end; its cache is kept."""
@@ -255,6 +283,7 @@ class Scheduler:
                     stream.output_tokens,
                     stream.thinking_tokens,
                     stream.parser.stopped,
+                    stream.parser.cut if reason in ("length", "window") else "",
                 )
             ],
         )

@@ -12,6 +12,7 @@ from sidecar.engine.bounds import bounded, held_schema
 from sidecar.engine.detokenizer import detokenizer
 from sidecar.engine.encoder import Overlong, forever
 from sidecar.engine.grammar import Shape
+from sidecar.engine.loops import Loops
 from sidecar.engine.model import Model
 from sidecar.engine.parser import AnswerParser
 from sidecar.engine.processors import GrammarProcessor, ThinkingBudget
@@ -65,6 +66,10 @@ class Stream:
     """Whether the first token has been said already, and not been handed out yet."""
     announced: bool = False
     """Whether the sidecar knows that it is prepared."""
+    heard: int = 0
+    """Tokens of the answer that the parser has seen."""
+    called: int = 0
+    """So many of them reach to the end of the last whole call."""
 
     def __post_init__(self) -> None:
         self._ids = np.asarray(self.prompt.tokens, np.int32)
@@ -107,6 +112,11 @@ class Stream:
             regular = range(CHECKPOINT, self.prompt_length, CHECKPOINT)
             cuts = tuple(sorted({*regular, *(cut for cut in self.prompt.boundaries if cut < self.prompt_length)}))
         return Demand(self.prompt_length, reply, read, cuts, self.chunk)
+
+    @property
+    def gave_up(self) -> bool:
+        """Whether it had to end because no grammar could be followed."""
+        return any(isinstance(each, GrammarProcessor) and each.failed for each in self.processors)
 
     @property
     def at_checkpoint(self) -> bool:
@@ -203,8 +213,11 @@ def _processors(model: Model, request: Generate, thought_open: bool, room: int) 
     if not shape.free:
         if model.grammars is None:
             raise ValueError("tools: this model's tokenizer is of a kind for which calls cannot be kept valid")
-        matcher = model.grammars.matcher(shape)
-        processors.append(GrammarProcessor(matcher, model.vocabulary, min(tokenizer.eos_token_ids)))
+        guide, loops = model.grammars.guide(shape), Loops(model.grammars.vocabulary)
+        if guide.parallel:
+            _ = guide.further  # compiled here and kept: when it is needed the model would have to wait for it
+        end, temperature = min(tokenizer.eos_token_ids), model.temperature(request.sampling)
+        processors.append(GrammarProcessor(guide, loops, model.vocabulary, end, temperature))
     if request.thinking_budget and tokenizer.has_thinking and len(tokenizer.think_end_tokens) == 1:
         start, [end] = tokenizer.think_start_tokens[0], tokenizer.think_end_tokens
         # Where the window leaves less than was asked for, half of it is still the answer's.

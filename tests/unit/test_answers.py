@@ -10,6 +10,7 @@ from sidecar.engine.parser import AnswerParser, said
 from sidecar.frames import Call, Text, TextDelta, Thinking, ThinkingDelta, ThinkingEnd, ToolArguments, ToolStart
 
 READ = OURS.render(Call("", "Read", {"path": "a}b \n", "deep": {"x": [1, {}]}}))
+RUN = OURS.render(Call("", "Run", {}))
 ARGUMENTS = '{"path": "a}b \\n", "deep": {"x": [1, {}]}}'
 
 
@@ -51,9 +52,11 @@ CASES: list[tuple[str, list[tuple[str, str]]]] = [
     (READ, [("call", "Read"), ("arguments", ARGUMENTS)]),
     (f"I look.\n{READ}\n", [("text", "I look.\n"), ("call", "Read"), ("arguments", ARGUMENTS), ("text", "\n")]),
     (
-        f"{READ}\n{READ}",
-        [("call", "Read"), ("arguments", ARGUMENTS), ("text", "\n"), ("call", "Read"), ("arguments", ARGUMENTS)],
+        f"{READ}\n{RUN}",
+        [("call", "Read"), ("arguments", ARGUMENTS), ("text", "\n"), ("call", "Run"), ("arguments", "{}")],
     ),
+    (f"{READ}\n{READ}", [("call", "Read"), ("arguments", ARGUMENTS), ("text", "\n")]),
+    (f"{READ}\n{RUN}"[:-30], [("call", "Read"), ("arguments", ARGUMENTS), ("text", "\n")]),
     ("<think>hm</think>yes", [("thinking", "hm"), ("text", "yes")]),
     ("\n<think>hm</think>yes", [("text", "\n"), ("thinking", "hm"), ("text", "yes")]),
     ("The tags are <think> and </think>.", [("text", "The tags are <think> and </think>.")]),
@@ -67,8 +70,8 @@ CASES: list[tuple[str, list[tuple[str, str]]]] = [
 def test_an_answer_reads_the_same_in_any_pieces(text: str, expected: list[tuple[str, str]], size: int) -> None:
     parser, events = parse(text, size)
     assert events == expected
-    assert parser.called == any(kind == "call" for kind, _ in expected)
-    assert not parser.in_call
+    assert parser.calls == sum(kind == "call" for kind, _ in expected)
+    assert not parser.cut
 
 
 def test_arguments_stream_before_the_call_is_complete() -> None:
@@ -126,10 +129,23 @@ def test_the_end_marker_inside_an_argument_is_text(size: int) -> None:
     assert [block.arguments for block in parser.blocks] == [arguments, {}]
 
 
-def test_half_a_call_is_no_call() -> None:
-    parser, _ = parse(READ[:-20], 3)
-    assert parser.in_call
-    assert not parser.called
+def test_half_a_call_is_no_call_and_is_named() -> None:
+    parser, _ = parse(READ[:-40], 3)
+    assert (parser.in_call, parser.called, parser.cut) == (True, False, "Read")
+
+
+@pytest.mark.parametrize("left_out", [1, len("</tool_call>"), len("}\n</tool_call>")])
+def test_a_call_that_lacks_nothing_but_its_end_is_whole(left_out: int) -> None:
+    parser, events = parse(READ[:-left_out], 3)
+    assert events == [("call", "Read"), ("arguments", ARGUMENTS)]
+    assert (parser.calls, parser.cut) == (1, "")
+
+
+def test_a_further_call_is_said_when_it_is_whole() -> None:
+    parser = AnswerParser(1, Tokenizer(), OURS)  # type: ignore[arg-type]
+    parser.feed(f"{READ}\n")
+    assert merged(parser.feed(RUN[:-1])) == []
+    assert merged(parser.feed(RUN[-1])) == [("call", "Run"), ("arguments", "{}")]
 
 
 def test_what_was_said_is_what_the_client_sends_back() -> None:

@@ -115,10 +115,20 @@ def test_the_whole_message_equals_the_streamed_one() -> None:
 
 
 def test_half_a_call_is_no_call() -> None:
-    cut = Finished(1, "length", 10, 4, 3)
+    cut = Finished(1, "length", 10, 4, 3, cut="R")
     message = collect(events(TextDelta(1, "a"), ToolStart(1, "R"), ToolArguments(1, '{"p'), cut))
-    assert [block["type"] for block in message["content"]] == ["text"]
+    told = "(The call of R was cut off: max_tokens was reached after 3 tokens.)"
+    assert [block["text"] for block in message["content"]] == ["a", told]
     assert message["stop_reason"] == "max_tokens"
+
+
+def test_a_stream_whose_call_is_cut_off_says_so_behind_it() -> None:
+    cut = Finished(1, "window", 10, 4, 3, cut="R")
+    seen = events(ToolStart(1, "R"), ToolArguments(1, '{"p'), cut)
+    blocks = [event["content_block"]["type"] for event in seen if event["type"] == "content_block_start"]
+    assert blocks == ["tool_use", "text"]
+    [text] = [event["delta"]["text"] for event in seen if event.get("delta", {}).get("type") == "text_delta"]
+    assert text == "(The call of R was cut off: the context window is full after 3 tokens.)"
 
 
 @pytest.mark.parametrize(
