@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from shim import command, relay, token, variables, words
 from shim import port as ports
+from shim.agents import program
 from shim.failure import CANNOT_CREATE, CONFIG, INTERNAL, NOT_FOUND, OS_ERROR, UNAVAILABLE, Failure, say
 from sidecar import config, control
 from sidecar.config import Config
@@ -24,12 +25,13 @@ def main() -> int:
     """The console script. Returns the exit code of a verb or a failure; otherwise this process is the command."""
     _hold_standard_streams()
     try:
-        word, arguments = words.split(sys.argv[1:])
+        anyway = sys.argv[1:2] == [words.ANYWAY]
+        word, arguments = words.split(sys.argv[1 + anyway :])
         if word:
             from shim import verbs
 
             return verbs.run(word, arguments)
-        launch(arguments)
+        launch(arguments, anyway)
     except Failure as failure:
         say(failure.reason)
         return failure.exit_code
@@ -47,44 +49,58 @@ def main() -> int:
     return INTERNAL
 
 
-def launch(arguments: list[str]) -> None:
-    """Become the command `arguments`, with a model behind it; raises Failure."""
+def launch(arguments: list[str], anyway: bool = False) -> None:
+    """Become the command `arguments`, with a model behind it; raises Failure. `anyway`: an agent is run as it is."""
     settings = config.load()
     for name, near in config.unknown_variables():
         if near:
             say(f"{name} means nothing: did you mean {near}?")
     directory = control.run_directory(os.path.abspath(settings.run_dir) if settings.run_dir else "")
-    is_claude = os.path.basename(arguments[0]) == words.CLAUDE
     file = _find(arguments[0], settings)
+    started = program.linked(program.read(arguments), file)
+    outer, given = arguments[: started.at + 1], arguments[started.at + 1 :]
 
-    claude_settings = None
-    if is_claude:
+    claude_settings, agent = None, None
+    if started.name == words.CLAUDE:
         from shim import claude, profile
 
-        given, wanted = profile.take(arguments[1:], settings.profile.lower())
+        program.refuse_dropped(started)
+        given, wanted = profile.take(given, settings.profile.lower())
         claude_settings = claude.Settings(given, directory.path)
+    elif started.row:
+        from shim.agents import setting
+
+        agent = setting.judged(started, given, anyway, directory.path)
     secret = token.new()
     listener, guard = ports.claim()
     _hand_down(guard.detach())
     port = listener.getsockname()[1]
-    request = LeaseRequest(
-        token_sha256=token.digest(secret),
-        pid=os.getpid(),
-        command=os.path.basename(arguments[0]),
-        folder=folder(),
-        port=port,
-        model=model_name(settings.model),
-    )
-    keep = claude_settings.held if claude_settings else None
+    request = _request(secret, port, arguments[0], settings)
+    keep = claude_settings.held if claude_settings else agent.held if agent else None
     event = _wait(_start_relay(directory, settings, listener, secret, request, keep), settings)
-    added = variables.ours(port, secret, event.model, event.context_window, event.output_limit)
+    key = program.takes_key(started, given) and (agent is not None or not started.row)
+    added = variables.ours(port, secret, event.model, event.context_window, event.output_limit, key)
     if claude_settings:
         chosen = profile.choose(wanted, event.context_window, event.speed)
         if remark := profile.remark(wanted, chosen, event.context_window, event.speed):
             say(remark)
         added |= profile.variables(chosen, os.environ)
-        arguments = [arguments[0], *claude_settings.arguments(added, profile.arguments(chosen, given))]
+        arguments = [*outer, *claude_settings.arguments(added, profile.arguments(chosen, given))]
+    elif agent:
+        arguments = [*outer, *agent.arguments(added)]
+        added |= agent.variables(added)
     command.become(file, arguments, variables.environment(command.user_environment(), added))
+
+
+def _request(secret: str, port: int, name: str, settings: Config) -> LeaseRequest:
+    return LeaseRequest(
+        token_sha256=token.digest(secret),
+        pid=os.getpid(),
+        command=os.path.basename(name),
+        folder=folder(),
+        port=port,
+        model=model_name(settings.model),
+    )
 
 
 def model_name(model: str) -> str:

@@ -47,7 +47,7 @@ class Relay:
         self.events = events
         """Writing end of the pipe on which the launcher waits."""
         self.keep = keep
-        """A file to be removed at the end, and its descriptor, whose lock says that it is in use."""
+        """A file or folder to be removed at the end, and its descriptor, whose lock says that it is in use."""
 
     def run(self, command: int, token: str, request: LeaseRequest) -> None:
         """Serve until process `command` and the lifeline have ended."""
@@ -119,7 +119,7 @@ def fork(relay: Relay, token: str, request: LeaseRequest) -> None:
 
                 relay.log(traceback.format_exc())
             if relay.keep:
-                os.unlink(relay.keep[0])
+                _remove(relay.keep[0])
     finally:
         # No clean-up of the launcher's may run here: what it has opened, registered or buffered is its own.
         os._exit(0)
@@ -152,6 +152,15 @@ def _close_inherited(keep: set[int]) -> None:
         if descriptor > 2 and descriptor not in keep:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
+
+
+def _remove(path: str) -> None:
+    if os.path.isdir(path):
+        import shutil
+
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        os.unlink(path)
 
 
 def _is_ended(pipe: int) -> bool:

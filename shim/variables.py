@@ -20,12 +20,17 @@ ELSEWHERE = (
 """Each of these sends the client somewhere else, whatever its base URL says."""
 
 
-def ours(port: int, token: str, model: str, context_window: int = 0, output_limit: int = 0) -> dict[str, str]:
-    """Only what we add. Each name was tried on the real client, whose documentation is silent on some."""
+def ours(
+    port: int, token: str, model: str, context_window: int = 0, output_limit: int = 0, key: bool = False
+) -> dict[str, str]:
+    """Only what we add. Each name was tried on the real client, whose documentation is silent on some.
+
+    `key`: whether the token goes under the older name too, which alone many programs know.
+    """
     added = {
         "ANTHROPIC_BASE_URL": f"http://127.0.0.1:{port}",
         "ANTHROPIC_AUTH_TOKEN": token,
-        "ANTHROPIC_API_KEY": "",  # a set key wins over the token, and asks for approval
+        "ANTHROPIC_API_KEY": token if key else "",  # never unset: a .env would bring a paid one back
         "ANTHROPIC_MODEL": model,
         "ANTHROPIC_SMALL_FAST_MODEL": model,
         "CLAUDE_CODE_SUBAGENT_MODEL": model,

@@ -23,6 +23,9 @@ command. One file in `shim/verbs` for each."""
 CLAUDE = "claude"
 """The command when none is named."""
 
+ANYWAY = "--local-anyway"
+"""Before a command: run an agent as it is, whomever it asks."""
+
 
 def split(arguments: list[str]) -> tuple[str, list[str]]:
     """Returns (word of ours, its arguments) or ("", the command and its arguments).

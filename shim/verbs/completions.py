@@ -9,12 +9,15 @@ from collections.abc import Callable, Sequence
 
 from shim.verbs.manual import Entry, Option, entries
 from shim.verbs.parsing import Parser
+from shim.words import ANYWAY
 
 EXAMPLES = (
     ("claude-local completions bash > FILE", "which ~/.bashrc reads: source FILE"),
     ("claude-local completions zsh > DIR/_claude-local", "DIR in fpath, before compinit"),
     ("claude-local completions fish > FILE", "~/.config/fish/completions/claude-local.fish"),
 )
+
+ANYWAY_SUMMARY = "an agent as it is, whomever it asks"
 
 
 def parser() -> Parser:
@@ -68,7 +71,7 @@ _claude_local() {
     fi
     case ${COMP_WORDS[1]} in
 @CASES@
-    --) _claude_local_command 2 ;;
+    -- | @ANYWAY@) _claude_local_command 2 ;;
     -*) ;;
     *) _claude_local_command 1 ;;
     esac
@@ -80,8 +83,8 @@ complete -o bashdefault -o default -F _claude_local claude-local
 
 def bash(words: Sequence[Entry]) -> str:
     cases = [f"    {each.word}) _claude_local_takes {_bash(each)} ;;" for each in words]
-    names = shlex.quote(" ".join(each.word for each in words))
-    return BASH.replace("@WORDS@", names).replace("@CASES@", "\n".join(cases))
+    names = shlex.quote(" ".join([*(each.word for each in words), ANYWAY]))
+    return BASH.replace("@WORDS@", names).replace("@ANYWAY@", ANYWAY).replace("@CASES@", "\n".join(cases))
 
 
 def _bash(each: Entry) -> str:
@@ -115,7 +118,7 @@ _claude-local() {
     (( CURRENT-- ))
     case $word in
 @CASES@
-    --) _precommand ;;
+    -- | @ANYWAY@) _precommand ;;
     -*) _files ;;
     *) _normal -p claude-local ;;
     esac
@@ -130,9 +133,10 @@ fi
 
 
 def zsh(words: Sequence[Entry]) -> str:
-    names = [f"        {shlex.quote(f'{each.word}:{_zsh_text(each.summary)}')}" for each in words]
+    told = [*((each.word, each.summary) for each in words), (ANYWAY, ANYWAY_SUMMARY)]
+    names = [f"        {shlex.quote(f'{word}:{_zsh_text(summary)}')}" for word, summary in told]
     cases = [f"    {each.word}) _arguments {' '.join(_zsh(each))} ;;" for each in words]
-    return ZSH.replace("@WORDS@", "\n".join(names)).replace("@CASES@", "\n".join(cases))
+    return ZSH.replace("@WORDS@", "\n".join(names)).replace("@ANYWAY@", ANYWAY).replace("@CASES@", "\n".join(cases))
 
 
 def _zsh(each: Entry) -> list[str]:
@@ -187,7 +191,7 @@ end
 function __claude_local_command
     set -l typed (commandline -opc) (commandline -ct)
     set -e typed[1]
-    test "$typed[1]" = --; and set -e typed[1]
+    contains -- "$typed[1]" -- @ANYWAY@; and set -e typed[1]
     complete -C "$typed"
 end
 complete -c claude-local -n 'test -z (__claude_local_word)' -x -a '(__claude_local_command)'
@@ -198,6 +202,7 @@ complete -c claude-local -n 'test -z (__claude_local_word)' -x -a '(__claude_loc
 def fish(words: Sequence[Entry]) -> str:
     first = "complete -c claude-local -n __claude_local_first -a"
     lines = [f"{first} {each.word} -d {_fish(each.summary)}" for each in words]
+    lines.append(f"{first} {ANYWAY} -d {_fish(ANYWAY_SUMMARY)}")
     for each in words:
         lines += [_fish_option(each.word, option) for option in each.options]
         valued = "".join(f" {flag}" for option in each.options if option.name for flag in option.flags)
@@ -208,7 +213,8 @@ def fish(words: Sequence[Entry]) -> str:
         ]
         if not any(place.name and not place.choices for place in each.places):
             lines.append(f"complete -c claude-local -n '__claude_local_is {each.word}' -f")
-    return FISH.replace("@WORDS@", " ".join(each.word for each in words)).replace("@LINES@", "\n".join(lines))
+    names = " ".join(each.word for each in words)
+    return FISH.replace("@WORDS@", names).replace("@ANYWAY@", ANYWAY).replace("@LINES@", "\n".join(lines))
 
 
 def _fish_option(word: str, option: Option) -> str:

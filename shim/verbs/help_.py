@@ -23,6 +23,9 @@ claude-local --print "Hello in 5 words"
 
 {words}
   claude-local -- COMMAND …    COMMAND, even if it is one of the words above
+  claude-local --local-anyway COMMAND …
+                               an agent that is refused otherwise, as it is:
+                               it asks its vendor's models, not this machine's
 
 Each word has --help, with examples. Settings are environment variables, or keys
 of {config}:

@@ -25,6 +25,9 @@ Without COMMAND, or when the first argument begins with a hyphen, COMMAND is Cla
 The words below come before any command of the same name;
 .B claude\\-local \\-\\-
 COMMAND reaches the command.
+An agent that is known to talk to its vendor's models is told to talk to this machine's, or refused where it cannot be;
+.B claude\\-local \\-\\-local\\-anyway
+COMMAND runs it as it is.
 .SH WORDS
 """
 MIDDLE = """\

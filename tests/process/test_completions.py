@@ -36,6 +36,8 @@ CASES = {
     "models use qwen3-co": {"qwen3-coder-30b"},
     "printe": {"printenv"},
     "-- printe": {"printenv"},
+    "--loc": {"--local-anyway"},
+    "--local-anyway printe": {"printenv"},
 }
 """What is typed after claude-local, and what must be offered."""
 NOT_OFFERED = {"-- sto": "stop", "cache clear ": "clear", "logs -n ": "sidecar", "doctor --no": "--now"}

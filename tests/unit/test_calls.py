@@ -10,6 +10,7 @@ import pytest
 
 from sidecar.engine.call import OURS
 from sidecar.engine.model import Model, load
+from sidecar.engine.stream import prepare
 from sidecar.frames import (
     Call,
     Conversation,
@@ -57,7 +58,8 @@ def answer(engine: Engine, text: str, *messages: Message, **more: Any) -> list[A
     [end] = model.tokenizer.eos_token_ids
     number = len(engine.of(Started)) + 1
     how = {"max_tokens": 400, "forced": ("Read", "Run"), **more}
-    stream = engine.submit(Generate(number, Conversation("", messages or (ASK,), TOOLS), Sampling(0.0), **how))
+    asked = Generate(number, Conversation("", messages or (ASK,), TOOLS), Sampling(0.0), **how)
+    engine.submit(stream := prepare(model, asked, engine.context_window))
     assert stream is not None
     wishes = Wishes([*model.tokenizer.encode(text, add_special_tokens=False), end])
     stream.processors.insert(0, wishes)
