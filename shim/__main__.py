@@ -1,5 +1,11 @@
 """`python -IS shim/__main__.py`: how bin/claude-local starts the shim, on this checkout alone."""
 
+import _signal  # type: ignore[import-not-found]  # built in: signal itself takes milliseconds
+
+# Until somebody catches it, a Ctrl-C would be a traceback. One that is ignored, as in a background job, stays so.
+if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+
 import os
 import sys
 

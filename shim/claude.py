@@ -9,14 +9,20 @@ import fcntl
 import json
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from shim import options
+from shim import options, statusline
 from shim.failure import NO_INPUT, USAGE, Failure
 from shim.variables import ELSEWHERE
+from sidecar.control import RunDirectory
 
 PREFIX = "claude-settings-"
+
+RESUME = "CLAUDE_CODE_RESUME_HINT_COMMAND"
+"""Names the program in the line that Claude Code prints at its end for going on with a conversation. Read from its
+environment, not from settings; without it, the line names our settings file, which is gone by then."""
 
 FRESH = 60.0
 """Seconds in which a file may be without its lock."""
@@ -25,12 +31,16 @@ FRESH = 60.0
 class Settings:
     """The settings file of one invocation: reserved before the relay is forked, written when the limits are known."""
 
-    def __init__(self, arguments: list[str], directory: Path) -> None:
-        """Raises Failure when the user's own --settings cannot be read: before anything is started."""
-        self._arguments, self._given = options.take("--settings", arguments)
-        self._table = read_settings(self._given) if self._given is not None else {}
-        sweep(directory)
-        self._path = directory / f"{PREFIX}{os.getpid()}-{os.urandom(6).hex()}.json"
+    def __init__(self, arguments: list[str], directory: RunDirectory, folder: str = "") -> None:
+        """Raises Failure when the user's own --settings cannot be read: before anything is started. `folder`: where
+        the user is."""
+        self._arguments, given = options.take("--settings", arguments)
+        self._table = {} if given is None or is_past(given, directory.path) else read_settings(given)
+        self._line = directory.line(os.getpid())
+        self.has_line = statusline.is_wanted(self._table, self._arguments, folder, os.environ)
+        """Whether the status line is ours to write."""
+        sweep(directory.path)
+        self._path = directory.path / f"{PREFIX}{os.getpid()}-{os.urandom(6).hex()}.json"
         self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         # Shared with the relay by the fork: as long as either lives, no sweep may have it.
         fcntl.flock(self._descriptor, fcntl.LOCK_SH)
@@ -43,6 +53,8 @@ class Settings:
     def arguments(self, added: dict[str, str], more: list[str]) -> list[str]:
         """Write the file; returns the command's arguments with it, and `more`, in front."""
         table = merge(self._table, added, wants_auto_mode(self._arguments))
+        if self.has_line:
+            table[statusline.KEY] = statusline.setting(self._line)
         with os.fdopen(os.dup(self._descriptor), "w", encoding="utf-8") as file:
             json.dump(table, file)
         return ["--settings", str(self._path), *more, *self._arguments]
@@ -52,17 +64,36 @@ def read_settings(given: str) -> dict[str, Any]:
     """The user's settings: a file's name, or the JSON itself. Raises Failure with one line."""
     if not given:
         raise Failure("--settings needs a file's name, or JSON", USAGE)
-    inline = given.lstrip().startswith("{")
+    inline = given.lstrip("\ufeff \t\r\n").startswith("{")
     what = "the JSON of --settings" if inline else given
     try:
-        table = json.loads(given if inline else Path(given).read_text("utf-8"))
+        text = given.lstrip("\ufeff") if inline else decoded(Path(given).read_bytes())
+        table = json.loads(text) if text.strip() else {}
     except OSError as error:
         raise Failure(f"--settings {given}: {error.strerror}", NO_INPUT) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Failure(f"{what}: not JSON ({error})", USAGE) from None
     if not isinstance(table, dict):
         raise Failure(f"{what}: not a JSON object", USAGE)
     return table
+
+
+def decoded(data: bytes) -> str:
+    """A settings file as Claude Code reads it: with a byte-order mark or without, in UTF-16 as some editors write it,
+    and letters that are none in either are not the end of it."""
+    return data.decode(json.detect_encoding(data), "replace")
+
+
+def is_past(given: str, directory: Path) -> bool:
+    """Whether it is the file of an invocation of ours that has ended: out of a line that was copied."""
+    path = Path(given)
+    return path.parent == directory and path.name.startswith(PREFIX) and not path.exists()
+
+
+def resumed(environment: Mapping[str, str]) -> dict[str, str]:
+    """What makes `claude-local --resume ID` of the line that Claude Code prints at its end. A launcher that the user
+    has named stays: it comes to us, or it would not have."""
+    return {} if environment.get(RESUME) else {RESUME: "claude-local"}
 
 
 def merge(table: dict[str, Any], added: dict[str, str], auto_mode: bool) -> dict[str, Any]:

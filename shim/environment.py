@@ -173,7 +173,9 @@ def failed(what: str, lines: list[str]) -> Failure:
         return Failure(f"{what}: no space left on the disk.\nFree some (about 1 GB is needed) and try again.", IO_ERROR)
     if any(sign in text for sign in NO_NETWORK):
         return Failure(f"{what}: the package index cannot be reached.\nCheck the network and try again.", UNAVAILABLE)
-    said = [line.strip() for line in lines if line.strip()] or ["it said nothing"]
+    said = [line.strip() for line in lines if line.strip()]
+    if not said:
+        return Failure(f"{what}: the installer ended without a word (too little memory?).\nTry again.", UNAVAILABLE)
     errors = [line for line in said if re.match(r"(ERROR|error|OSError)", line) and "subprocess-exited" not in line]
     return Failure(f"{what}: {(errors or said)[-1][:300]}\nCorrect that and try again.", UNAVAILABLE)
 

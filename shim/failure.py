@@ -18,6 +18,10 @@ CANNOT_RUN = 126
 NOT_FOUND = 127
 
 
+NARROWEST = 20
+"""Columns from which lines are folded."""
+
+
 class Failure(Exception):
     """Ends the launcher: `reason` is one or two lines that say what to do, `exit_code` the process's own."""
 
@@ -38,4 +42,26 @@ class Outdated(Failure):
 def say(text: str) -> None:
     """One line on stderr. Straight to the descriptor: it may be closed, and then nobody wants to know."""
     with contextlib.suppress(OSError):
-        os.write(2, f"claude-local: {text}\n".encode(errors="backslashreplace"))
+        os.write(2, f"{folded(f'claude-local: {harmless(text)}', 2)}\n".encode(errors="backslashreplace"))
+
+
+def folded(text: str, descriptor: int) -> str:
+    """As wide as the terminal there, which would break words; as it is, where there is none."""
+    try:
+        columns = os.get_terminal_size(descriptor).columns
+    except OSError:
+        return text
+    if columns < NARROWEST or all(len(line) <= columns for line in text.split("\n")):
+        return text
+    import textwrap
+
+    lines = (textwrap.wrap(line, columns, break_long_words=False, break_on_hyphens=False) for line in text.split("\n"))
+    return "\n".join(part for line in lines for part in line or [""])
+
+
+def harmless(text: str) -> str:
+    """The text without anything that a terminal obeys, lines' ends and tabs aside: names of files may hold it."""
+    if text.isprintable():
+        return text
+    controls = {*range(0x20), 0x7F, *range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)} - {9, 10}
+    return text.translate(dict.fromkeys(controls, "?"))

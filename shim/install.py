@@ -98,7 +98,8 @@ def run_npm(npm: str, working: Path, lock: int, version: str) -> None:
         said = log.read().decode(errors="replace")
     if process.returncode:
         advice = f"Correct that and try again, or install it yourself: npm install -g {PACKAGE}@{version}"
-        raise Failure(f"npm could not install Claude Code:\n{last_lines(said)}\n{advice}", UNAVAILABLE)
+        why = last_lines(said) or f"it ended {ending(process.returncode)}, without a word"
+        raise Failure(f"npm could not install Claude Code:\n{why}\n{advice}", UNAVAILABLE)
 
 
 def watch(process: subprocess.Popen[bytes], folder: Path) -> None:
@@ -124,14 +125,25 @@ def verify(binary: Path, version: str) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         said, works = str(error), False
     if not works:
-        raise Failure(f"the installed Claude Code does not run here:\n{last_lines(said)}", UNAVAILABLE)
+        why = last_lines(said) or "its --version says nothing"
+        raise Failure(f"the installed Claude Code does not run here:\n{why}", UNAVAILABLE)
 
 
 def last_lines(text: str, count: int = 3) -> str:
-    """The end of a log, where the reason is; npm's hint at its own log file is none."""
+    """The end of a log, where the reason is; npm's hint at its own log file is none. Empty where nothing is said."""
     lines = [line.rstrip() for line in text.splitlines() if line.strip()]
     useful = [line for line in lines if "complete log of this run" not in line and "/_logs/" not in line]
-    return "\n".join(useful[-count:]) or "(it said nothing)"
+    return "\n".join(useful[-count:])
+
+
+def ending(status: int) -> str:
+    """How a process has ended, for people."""
+    if status >= 0:
+        return f"with status {status}"
+    import signal
+
+    name = signal.Signals(-status).name if -status in {*signal.Signals} else f"signal {-status}"
+    return f"by {name}" + (" (too little memory?)" if -status == signal.SIGKILL else "")
 
 
 def occupied(folder: Path) -> int:

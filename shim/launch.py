@@ -5,6 +5,7 @@ need when they need it.
 """
 
 import os
+import signal
 import socket
 import sys
 from collections.abc import Iterable, Iterator
@@ -25,6 +26,7 @@ def main() -> int:
     """The console script. Returns the exit code of a verb or a failure; otherwise this process is the command."""
     _hold_standard_streams()
     try:
+        _catch_interrupts()
         anyway = sys.argv[1:2] == [words.ANYWAY]
         word, arguments = words.split(sys.argv[1 + anyway :])
         if word:
@@ -57,6 +59,8 @@ def launch(arguments: list[str], anyway: bool = False) -> None:
             say(f"{name} means nothing: did you mean {near}?")
     directory = control.run_directory(os.path.abspath(settings.run_dir) if settings.run_dir else "")
     file = _find(arguments[0], settings)
+    if arguments[0] in words.ELSEWHERE and os.isatty(2):
+        say(f"this is the program {file} ({words.ELSEWHERE[arguments[0]]})")
     started = program.linked(program.read(arguments), file)
     outer, given = arguments[: started.at + 1], arguments[started.at + 1 :]
 
@@ -66,7 +70,7 @@ def launch(arguments: list[str], anyway: bool = False) -> None:
 
         program.refuse_dropped(started)
         given, wanted = profile.take(given, settings.profile.lower())
-        claude_settings = claude.Settings(given, directory.path)
+        claude_settings = claude.Settings(given, directory, folder())
     elif started.row:
         from shim.agents import setting
 
@@ -75,7 +79,8 @@ def launch(arguments: list[str], anyway: bool = False) -> None:
     listener, guard = ports.claim()
     _hand_down(guard.detach())
     port = listener.getsockname()[1]
-    request = _request(secret, port, arguments[0], settings)
+    line = claude_settings is not None and claude_settings.has_line
+    request = _request(secret, port, arguments[0], settings, line)
     keep = claude_settings.held if claude_settings else agent.held if agent else None
     event = _wait(_start_relay(directory, settings, listener, secret, request, keep), settings)
     key = program.takes_key(started, given) and (agent is not None or not started.row)
@@ -86,13 +91,14 @@ def launch(arguments: list[str], anyway: bool = False) -> None:
             say(remark)
         added |= profile.variables(chosen, os.environ)
         arguments = [*outer, *claude_settings.arguments(added, profile.arguments(chosen, given))]
+        added |= claude.resumed(os.environ)
     elif agent:
         arguments = [*outer, *agent.arguments(added)]
         added |= agent.variables(added)
     command.become(file, arguments, variables.environment(command.user_environment(), added))
 
 
-def _request(secret: str, port: int, name: str, settings: Config) -> LeaseRequest:
+def _request(secret: str, port: int, name: str, settings: Config, line: bool) -> LeaseRequest:
     return LeaseRequest(
         token_sha256=token.digest(secret),
         pid=os.getpid(),
@@ -100,6 +106,7 @@ def _request(secret: str, port: int, name: str, settings: Config) -> LeaseReques
         folder=folder(),
         port=port,
         model=model_name(settings.model),
+        line=line,
     )
 
 
@@ -122,8 +129,8 @@ def _find(name: str, settings: Config) -> str:
             from shim import install
 
             return install.claude(settings)
-        if words.resembles_ours(name):
-            failure.reason += " (claude-local help lists the words of claude-local itself)"
+        if hint := words.hint(name):
+            failure.reason += f" ({hint})"
         raise
 
 
@@ -201,6 +208,12 @@ def _hold_standard_streams() -> None:
     os.close(descriptor)
 
 
+def _catch_interrupts() -> None:
+    """From here on a Ctrl-C is an exception again: see __main__."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def folder() -> str:
     """Where the user is."""
     try:
@@ -211,7 +224,5 @@ def folder() -> str:
 
 def _die_of_interrupt() -> None:
     """Ctrl-C while waiting: die of the signal, so that a shell ends its loop too. Its exit status reads 130."""
-    import signal
-
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGINT)

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from shim import spawn
+from shim.failure import harmless
 from shim.holder import Holder, launcher_pipe
 from shim.watch import Watch
 from sidecar.control import LeaseRequest, RunDirectory
@@ -91,7 +92,7 @@ def logger(folder: str) -> Callable[[str], None]:
             descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             if os.fstat(descriptor).st_size > LOG_LIMIT:
                 _rotate(path)
-            os.write(descriptor, f"{stamp} {os.getpid()} {text}\n".encode(errors="backslashreplace"))
+            os.write(descriptor, f"{stamp} {os.getpid()} {harmless(text)}\n".encode(errors="backslashreplace"))
             os.close(descriptor)
         except OSError:
             pass
@@ -120,6 +121,8 @@ def fork(relay: Relay, token: str, request: LeaseRequest) -> None:
                 relay.log(traceback.format_exc())
             if relay.keep:
                 _remove(relay.keep[0])
+                with contextlib.suppress(OSError):
+                    relay.directory.line(command).unlink()  # of a sidecar that was killed
     finally:
         # No clean-up of the launcher's may run here: what it has opened, registered or buffered is its own.
         os._exit(0)

@@ -2,9 +2,9 @@
 
 OURS = {
     "status": "what runs: model, memory, terminals",
-    "run": "one answer on stdout, without any client",
+    "run": "one answer, or a chat, without any client",
     "bench": "how fast this machine reads and writes",
-    "models": "which there are and which fit; pull, use, rm",
+    "models": "which there are, which fit; show, pull, use, rm",
     "config": "each setting, its value, and where it comes from",
     "logs": "what sidecar, engine and relays have logged",
     "cache": "what has been read and lies on disk",
@@ -25,6 +25,23 @@ CLAUDE = "claude"
 
 ANYWAY = "--local-anyway"
 """Before a command: run an agent as it is, whomever it asks."""
+ALONE = {"--help": "help", "-h": "help", "--version": "version"}
+"""Options that are ours when nothing else is said: who asks a fresh machine for help must not get an installation."""
+
+ELSEWHERE = {
+    "list": "claude-local models lists the models",
+    "pull": "claude-local models pull NAME fetches a model",
+    "show": "claude-local models show NAME says what is known of a model",
+    "load": "a model is loaded with its first request, and claude-local models use NAME makes one the default",
+    "unload": "claude-local stop takes the model out of memory",
+    "ps": "claude-local status shows what is in memory",
+    "chat": "claude-local run is a chat",
+    "login": "claude-local needs no account",
+    "signin": "claude-local needs no account",
+    "start": "claude-local starts by itself, with the first command",
+}
+"""First words of other programs for local models, and what says the same here. A program of that name is run all the
+same, since the prefix is for any command."""
 
 
 def split(arguments: list[str]) -> tuple[str, list[str]]:
@@ -35,6 +52,8 @@ def split(arguments: list[str]) -> tuple[str, list[str]]:
     if not arguments:
         return "", [CLAUDE]
     first, rest = arguments[0], arguments[1:]
+    if first in ALONE and not rest:
+        return ALONE[first], []
     if first == "--":
         return "", rest or [CLAUDE]
     if first.startswith("-"):
@@ -44,8 +63,11 @@ def split(arguments: list[str]) -> tuple[str, list[str]]:
     return "", arguments
 
 
-def resembles_ours(word: str) -> bool:
-    """Whether a missing command may be one of our words, mistyped."""
+def hint(word: str) -> str:
+    """What the user may have meant by a command that is not there; empty when nothing is known."""
+    if word in ELSEWHERE:
+        return ELSEWHERE[word]
     from difflib import get_close_matches
 
-    return bool(get_close_matches(word.lower(), OURS, cutoff=0.7))
+    near = get_close_matches(word.lower(), OURS, 1, cutoff=0.7)
+    return f"did you mean claude-local {near[0]}?" if near else ""

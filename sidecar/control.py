@@ -72,6 +72,8 @@ class LeaseRequest(NamedTuple):
     """A soft lease keeps the token valid, but only its requests count as use."""
     follow: bool = False
     """Whether its holder wants a `request` event for each request."""
+    line: bool = False
+    """Whether somebody reads `RunDirectory.line` of this pid."""
     protocol: int = PROTOCOL
     build: str = __version__
 
@@ -149,6 +151,11 @@ class RunDirectory(NamedTuple):
         """Held by the sidecar for life; two of them can never serve at once."""
         return self.path / "life.lock"
 
+    def line(self, pid: int) -> Path:
+        """What a terminal shows of itself: the sidecar's pid, then one line for people. Kept by the sidecar for as long
+        as the lease of the command `pid` lasts."""
+        return self.path / f"line-{pid}"
+
 
 def run_directory(override: str = "") -> RunDirectory:
     """Make sure of the run directory; raises RunDirectoryError rather than repair one that is not safe.
@@ -168,12 +175,12 @@ def run_directory(override: str = "") -> RunDirectory:
         raise RunDirectoryError(
             f"{path}: {error.strerror}. Set CLAUDE_LOCAL_RUN_DIR to a directory of yours."
         ) from None
+    if status.st_uid != os.geteuid():  # in a folder such as /tmp only that user can remove it
+        raise RunDirectoryError(
+            f"{path} belongs to user {status.st_uid}, not to you. Set CLAUDE_LOCAL_RUN_DIR to a directory of yours."
+        )
     if not stat.S_ISDIR(status.st_mode):
         raise RunDirectoryError(f"{path} is not a directory (a symbolic link?). Remove it.")
-    if status.st_uid != os.geteuid():
-        raise RunDirectoryError(
-            f"{path} belongs to user {status.st_uid}, not to you. Remove it or set CLAUDE_LOCAL_RUN_DIR."
-        )
     if status.st_mode & 0o077:
         raise RunDirectoryError(
             f"{path} is open to other users (mode {status.st_mode & 0o777:o}). Remove it or chmod 700 it."

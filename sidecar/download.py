@@ -77,20 +77,52 @@ def repository(name: str) -> str:
 
 
 def inspect(path: Path) -> ModelFiles:
-    """Check that a directory holds a whole model, without loading it; raises ModelUnavailable."""
+    """Check that a directory holds a whole model, without loading it; raises ModelUnavailable, with EX_DATAERR where
+    its files are not what a model's are."""
+    config = configuration(path)
     try:
-        config = json.loads((path / "config.json").read_text("utf-8"))
+        text = {**config, **(config.get("text_config") or {})}
+        return described(path, text, _check_weights(path), _window(text, path))
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise ModelUnavailable(f"{path}/config.json is not understood: {error}", EX_DATAERR) from None
+
+
+def configuration(path: Path) -> dict[str, Any]:
+    """What a model's config.json says; raises ModelUnavailable."""
+    try:
+        return _table(path / "config.json")
     except FileNotFoundError:
         raise ModelUnavailable(f"{path} is not a model: it has no config.json", EX_NOINPUT) from None
     except (OSError, ValueError) as error:
         raise ModelUnavailable(f"{path}/config.json cannot be read: {error}", EX_DATAERR) from None
-    text = {**config, **config.get("text_config", {})}
-    return described(path, text, _check_weights(path), _window(text, path))
+
+
+def _table(file: Path) -> dict[str, Any]:
+    """The JSON object in a file. Raises OSError, and ValueError for anything else, which may be a pipe that nobody
+    writes to."""
+    if file.exists() and not file.is_file():
+        raise ValueError("it is no ordinary file")
+    try:
+        table = json.loads(file.read_text("utf-8"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(table, dict):
+        raise ValueError("it is no JSON object")
+    return table
 
 
 def described(path: Path, config: dict[str, Any], weights: int, window: int) -> ModelFiles:
-    """What follows from the configuration of a language model."""
-    return ModelFiles(str(path), weights, window, kv_bytes_per_token(config), _kv_width(config), kv_group(config))
+    """What follows from the configuration of a language model; raises what arithmetic on anything may raise."""
+    per_token = kv_bytes_per_token(config)
+    if window < 1 or per_token < 0:
+        raise ValueError(f"a window of {window} tokens, {per_token} bytes for each")
+    return ModelFiles(str(path), weights, window, per_token, _kv_width(config), kv_group(config))
 
 
 def kv_bytes_per_token(config: dict[str, Any]) -> int:
@@ -105,7 +137,9 @@ def kv_bytes_per_token(config: dict[str, Any]) -> int:
         layers = -(-layers // int(pattern))
     elif "attention_window_size" in config:  # recurrent_gemma: every attention is local
         layers = 0
-    return 2 * layers * int(config.get("num_key_value_heads") or heads) * _head_dim(config) * _kv_width(config)
+    shared = config.get("num_key_value_heads") or heads
+    widest = max(shared) if isinstance(shared, list) else shared  # of layers that differ
+    return 2 * layers * int(widest) * _head_dim(config) * _kv_width(config)
 
 
 def _head_dim(config: dict[str, Any]) -> int:
@@ -132,7 +166,7 @@ def _window(config: dict[str, Any], path: Path) -> int:
     if window := config.get("max_position_embeddings"):
         return int(window)
     try:
-        limit = json.loads((path / "tokenizer_config.json").read_text("utf-8")).get("model_max_length")
+        limit = _table(path / "tokenizer_config.json").get("model_max_length")
     except (OSError, ValueError):
         limit = None
     # transformers writes 1e30 for "unknown"
@@ -145,17 +179,17 @@ def _check_weights(path: Path) -> int:
 
     index = path / "model.safetensors.index.json"
     if index.is_file():
-        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+        names = sorted(set(_table(index)["weight_map"].values()))
     else:
         names = sorted(file.name for file in path.glob("model*.safetensors"))
     if not names:
         raise ModelUnavailable(f"{path} has no weights in safetensors files", EX_NOINPUT)
     for name in names:
+        if not (path / name).is_file():
+            raise ModelUnavailable(f"{path / name} is missing", EX_NOINPUT)
         try:
             with safe_open(path / name, framework="numpy"):
                 pass
-        except FileNotFoundError:
-            raise ModelUnavailable(f"{path / name} is missing", EX_NOINPUT) from None
         except (SafetensorError, OSError) as error:
             raise ModelUnavailable(f"{path / name} is corrupt ({error}): delete it and try again", EX_DATAERR) from None
     return sum((path / name).stat().st_size for name in names)

@@ -68,16 +68,25 @@ class DiskFull(HubError):
     """There is no room for it."""
 
 
+class Unreadable(HubError):
+    """What the cache holds of a repository is not laid out as the hub's library does it."""
+
+
 def cached(repository: str) -> Path | None:
     """The newest snapshot on disk, which may lack files; raises HubError for a name that no repository can have."""
     try:
         validate_repo_id(repository)
     except HFValidationError:
         raise HubError(f"{repository!r} is no name of a model on the hub: those look like owner/name") from None
+    name = _blobs(repository).parent / "refs" / "main"
+    if name.exists() and not name.is_file():  # a pipe, say, which the library would wait for
+        raise Unreadable(f"{name} is no ordinary file: remove {name.parents[1]}")
     try:
         return Path(snapshot_download(repository, allow_patterns=PATTERNS, local_files_only=True))
     except LocalEntryNotFoundError:
         return None
+    except (OSError, ValueError) as error:
+        raise Unreadable(f"{name} cannot be read: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,10 @@
-"""Log files that stay small: `sidecar.log` (also the engine's) and `relay.log`, five older ones of each."""
+"""Log files that stay small: `sidecar.log` (also the engine's) and `relay.log`, five older ones of each.
 
+What others have written (names of folders and tools, patterns of schemas) stands in them without what a terminal obeys,
+and a message is one line: who reads a log takes nothing for an entry that is none.
+"""
+
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -8,6 +13,30 @@ LIMIT = 2_000_000
 """Bytes from which a log is put aside."""
 KEPT = 5
 NAMES = ("sidecar.log", "relay.log")
+
+
+class Formatter(logging.Formatter):
+    """Messages in one line each; a traceback in its own."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return _escaped(super().formatMessage(record))
+
+    def formatException(self, ei: object) -> str:
+        text = super().formatException(ei)  # type: ignore[arg-type]  # passed on
+        return "\n".join(_escaped(line) for line in text.split("\n"))
+
+
+def begin(level: str, form: str) -> None:
+    """Log to stderr."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(Formatter(form))
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+
+
+def _escaped(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def rotate(directory: Path, limit: int = LIMIT) -> list[str]:

@@ -36,6 +36,7 @@ from sidecar.errors import (
 )
 from sidecar.followers import Followers, line
 from sidecar.frames import Count, FromEngine, Generate, Priority
+from sidecar.guard import GB
 from sidecar.health import health, memory_in_full, queue, streams
 from sidecar.history import History, Visit
 from sidecar.http import Connection, Disconnected, Request
@@ -48,6 +49,7 @@ from sidecar.paths import nothing_at, settled
 from sidecar.reading import Reading
 from sidecar.sessions import Sessions
 from sidecar.suspects import Suspects
+from sidecar.ticker import Facts
 from sidecar.welcome import EX_TEMPFAIL, welcome
 
 PER_TERMINAL, IN_ALL = 100, 256
@@ -83,6 +85,8 @@ class App:
         self._reading = Reading(library)
         self._suspects = Suspects()
         self._followers = Followers()
+        self._rates: dict[Lease, float] = {}
+        """Tokens in a second of each terminal's last answer, where it is shown there."""
         self._attempts: dict[Attempt, Lease] = {}
 
     async def handle(self, connection: Connection, request: Request) -> None:
@@ -104,6 +108,8 @@ class App:
             seconds, record = trio.current_time() - began, self._history.find(request_id)
             said = line(request.method, request.path, connection.status, seconds, record)
             self._followers.tell(lease, said)
+            if lease in self._rates and said.get("tokens_per_s"):
+                self._rates[lease] = said["tokens_per_s"]
 
     async def fail(
         self,
@@ -172,11 +178,14 @@ class App:
         lease = self.leases.grant(wanted, trio.current_time())
         self.tell()
         log.info("lease granted: pid %d, %s, port %d", wanted.pid, wanted.command, wanted.port)
+        if wanted.line and wanted.strong:
+            self._rates[lease] = 0.0
         try:
             with self._followers.following(lease) as lines:
                 await connection.while_connected(lambda: self._welcome(connection, lease, lines))
         finally:
             self.leases.release(lease, trio.current_time())
+            self._rates.pop(lease, None)
             self.tell()
 
     @property
@@ -267,6 +276,17 @@ class App:
             "recent": self._history.recent(),
             "engine": {"pid": process.pid if process else None, "state": self._engine.state},
         }
+
+    def lines(self) -> Iterator[tuple[int, Facts]]:
+        """What each terminal that shows it has to know of itself, by its process."""
+        process, view = self._engine.process, self._memory.view
+        beat = process.heartbeat if process and not process.gone else None
+        for lease, rate in self._rates.items():
+            own = {attempt.number for attempt, owner in self._attempts.items() if owner is lease}
+            streams = tuple(each for each in (beat.streams if beat else ()) if each.id in own)
+            queue = tuple(each for each in (beat.queue if beat else ()) if each.id in own)
+            facts = (lease.request.model, self._engine.state, streams, queue, self._running[lease], rate)
+            yield lease.request.pid, Facts(*facts, view.level.label, view.sample.available / GB)
 
     # The public API
 

@@ -29,6 +29,7 @@ from sidecar.memory import Memory
 from sidecar.pauses import OWN
 from sidecar.probe import Probe
 from sidecar.routes import App
+from sidecar.ticker import Ticker
 
 LOCK_WAIT_S = 20.0
 """How long a new sidecar waits for the old one to be gone; the shim gives up after 30."""
@@ -56,7 +57,7 @@ def main() -> None:
     detach(ready.fileno())
     try:
         config = load()
-        logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(name)s %(message)s")
+        logs.begin(config.log_level, "%(asctime)s %(name)s %(message)s")
         raise_descriptor_limit()
         directory = control.run_directory(options["--run-dir"])
         life = hold_life_lock(directory)
@@ -188,6 +189,7 @@ async def serve(
         nursery.start_soon(_signals, app)
         nursery.start_soon(unload_when_unused, app, engine)
         nursery.start_soon(_bring_back, app, engine)
+        nursery.start_soon(Ticker(directory).run, app.lines, lambda: app.changed)
         say(ready, "ready")
         log.info("sidecar %d serves at %s", os.getpid(), directory.socket)
         await until_leaving(app)

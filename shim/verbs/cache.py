@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from shim.verbs.asking import ask
 from shim.verbs.parsing import Parser
+from shim.verbs.screen import tell
 from sidecar import config, control
 
 EXAMPLES = (
@@ -41,7 +42,7 @@ def run(arguments: list[str]) -> int:
         ask("POST", control.FORGET_PATH)
     finally:
         erased = erase(place) if place else 0
-    print(f"erased {size(erased)}")
+    tell(f"erased {size(erased)}")
     return 0
 
 
@@ -77,7 +78,7 @@ def describe(kept: list[Kept], now: float) -> str:
     if not kept:
         return "nothing is kept on disk"
     rows = [("model", "prefixes", "size", "last used")]
-    rows += [(each.model, str(each.prefixes), size(each.bytes), _ago(now - each.used)) for each in kept]
+    rows += [(each.model, str(each.prefixes), size(each.bytes), _ago(each.used, now)) for each in kept]
     if len(kept) > 1:
         rows.append(("in all", str(sum(each.prefixes for each in kept)), size(sum(each.bytes for each in kept)), ""))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -116,7 +117,10 @@ def _model(folder: Path) -> str:
         return folder.name
 
 
-def _ago(seconds: float) -> str:
+def _ago(used: float, now: float) -> str:
+    if not used:
+        return "never"
+    seconds = now - used
     if seconds < 120:
         return "just now"
     for length, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):

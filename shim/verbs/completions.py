@@ -5,7 +5,7 @@ The scripts are made from the words' own parsers; each shell's way of saying it 
 
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from shim.verbs.manual import Entry, Option, entries
 from shim.verbs.parsing import Parser
@@ -38,6 +38,11 @@ BASH = """\
 _claude_local_takes() { # OPTIONS VALUED REPEATED CHOICES…: of one word of ours; VALUED options are followed by a value
     local options=$1 valued=$2 repeated=$3 place=0 index
     shift 3
+    local values=$(_claude_local_values "${COMP_WORDS[1]} ${COMP_WORDS[COMP_CWORD-1]}")
+    if [[ $values ]]; then
+        COMPREPLY=($(compgen -W "$values" -- "$current"))
+        return
+    fi
     [[ " $valued " != *" ${COMP_WORDS[COMP_CWORD-1]} "* ]] || return
     for ((index = 2; index < COMP_CWORD; index++)); do
         [[ ${COMP_WORDS[index]} == -* || " $valued " == *" ${COMP_WORDS[index-1]} "* ]] || ((place++))
@@ -49,6 +54,12 @@ _claude_local_takes() { # OPTIONS VALUED REPEATED CHOICES…: of one word of our
     elif ((place < $#)); then
         COMPREPLY=($(compgen -W "${choices[place]}" -- "$current"))
     fi
+}
+
+_claude_local_values() { # WORD BEFORE: what may come behind BEFORE, of one word of ours
+    case $1 in
+@VALUES@
+    esac
 }
 
 _claude_local_command() { # OFFSET: the command that stands there, as if it stood alone
@@ -84,7 +95,26 @@ complete -o bashdefault -o default -F _claude_local claude-local
 def bash(words: Sequence[Entry]) -> str:
     cases = [f"    {each.word}) _claude_local_takes {_bash(each)} ;;" for each in words]
     names = shlex.quote(" ".join([*(each.word for each in words), ANYWAY]))
-    return BASH.replace("@WORDS@", names).replace("@ANYWAY@", ANYWAY).replace("@CASES@", "\n".join(cases))
+    values = [
+        f"    {shlex.quote(f'{word} {before}')}) echo {shlex.quote(' '.join(may))} ;;"
+        for word, before, may in _values(words)
+    ]
+    return (
+        BASH.replace("@WORDS@", names)
+        .replace("@ANYWAY@", ANYWAY)
+        .replace("@CASES@", "\n".join(cases))
+        .replace("@VALUES@", "\n".join(values))
+    )
+
+
+def _values(words: Sequence[Entry]) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """Of each word: what is known of the values behind one of its options, or behind another argument."""
+    for each in words:
+        for option in each.options:
+            if known := option.choices or option.offered:
+                yield from ((each.word, flag, known) for flag in option.flags)
+        for place in each.places:
+            yield from ((each.word, before, known) for before, known in place.following)
 
 
 def _bash(each: Entry) -> str:
@@ -104,6 +134,12 @@ def _bash(each: Entry) -> str:
 
 ZSH = """\
 #compdef claude-local
+_claude_local_value() { # of what stands before
+    case $words[CURRENT-1] in
+@VALUES@
+    *) _files ;;
+    esac
+}
 _claude-local() {
     local -a ours=(
 @WORDS@
@@ -136,7 +172,14 @@ def zsh(words: Sequence[Entry]) -> str:
     told = [*((each.word, each.summary) for each in words), (ANYWAY, ANYWAY_SUMMARY)]
     names = [f"        {shlex.quote(f'{word}:{_zsh_text(summary)}')}" for word, summary in told]
     cases = [f"    {each.word}) _arguments {' '.join(_zsh(each))} ;;" for each in words]
-    return ZSH.replace("@WORDS@", "\n".join(names)).replace("@ANYWAY@", ANYWAY).replace("@CASES@", "\n".join(cases))
+    behind = [known for each in words for place in each.places for known in place.following]
+    values = [f"    {before}) compadd -- {' '.join(may)} ;;" for before, may in behind]
+    return (
+        ZSH.replace("@WORDS@", "\n".join(names))
+        .replace("@ANYWAY@", ANYWAY)
+        .replace("@CASES@", "\n".join(cases))
+        .replace("@VALUES@", "\n".join(values))
+    )
 
 
 def _zsh(each: Entry) -> list[str]:
@@ -152,6 +195,8 @@ def _zsh(each: Entry) -> list[str]:
 
 
 def _zsh_values(option: Option) -> str:
+    if option.following:
+        return "_claude_local_value"
     if option.offered:
         names = f'"names\\:name\\:({" ".join(option.offered)})"'
         return f'{{_alternative {names} "files\\:file\\:_files"}}'
@@ -172,6 +217,10 @@ end
 function __claude_local_is
     set -l word (__claude_local_word)
     test "$word" = $argv[1]
+end
+function __claude_local_behind # WORD: whether it stands before
+    set -l typed (commandline -opc)
+    test "$typed[-1]" = $argv[1]
 end
 function __claude_local_place # PLACE FLAG…: whether so many arguments come before; a value follows each FLAG
     set -l typed (commandline -opc)
@@ -211,6 +260,7 @@ def fish(words: Sequence[Entry]) -> str:
             for number, place in enumerate(each.places)
             if place.choices or place.offered
         ]
+        lines += [_fish_behind(each.word, *known) for place in each.places for known in place.following]
         if not any(place.name and not place.choices for place in each.places):
             lines.append(f"complete -c claude-local -n '__claude_local_is {each.word}' -f")
     names = " ".join(each.word for each in words)
@@ -229,6 +279,11 @@ def _fish_place(word: str, number: str, place: Option) -> str:
     where = "" if place.repeated else f"; and __claude_local_place {number}"
     choices = _fish(" ".join(place.choices or place.offered))
     return f"complete -c claude-local -n '__claude_local_is {word}{where}' -a {choices} -d {_fish(place.help)}"
+
+
+def _fish_behind(word: str, before: str, values: tuple[str, ...]) -> str:
+    condition = f"__claude_local_is {word}; and __claude_local_behind {before}"
+    return f"complete -c claude-local -n '{condition}' -x -a {_fish(' '.join(values))}"
 
 
 def _fish(text: str) -> str:

@@ -11,6 +11,7 @@ from shim.verbs.parsing import Parser
 from shim.verbs.screen import console
 from sidecar import config
 from sidecar.config import NEVER, Config, ConfigError, Setting
+from sidecar.models import ALIASES
 
 EXAMPLES = (
     ("claude-local config", "each setting, and where it comes from"),
@@ -19,6 +20,16 @@ EXAMPLES = (
     ("claude-local config --json", "the same for scripts"),
 )
 
+VALUES = {
+    "model": ("demo", *ALIASES),
+    **{name: ("on", "off") for name, usual in Config._field_defaults.items() if isinstance(usual, bool)},
+    **config.CHOICES,
+    "grace": ("never",),
+    "unload": ("never",),
+    "disk_cache": ("off",),
+}
+"""For completion: what a setting may be, where that is a matter of words."""
+
 
 def parser() -> Parser:
     made = Parser("config", EXAMPLES)
@@ -26,6 +37,7 @@ def parser() -> Parser:
     made.add_argument("key", nargs="?", choices=Config._fields, metavar="KEY", help="a setting's name")
     made.add_argument("value", nargs="?", metavar="VALUE", help="what to set it to")
     made.add_argument("--json", action="store_true", help="every setting, as one JSON object")
+    made.following["value"] = VALUES
     return made
 
 

@@ -1,4 +1,4 @@
-"""A question before something that cannot be undone."""
+"""A question to whoever sits at the terminal."""
 
 import sys
 
@@ -12,3 +12,10 @@ def agrees(question: str) -> bool:
     sys.stderr.write(f"claude-local: {question} [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def asked(question: str) -> str:
+    """What the user answers, in one line; empty where he says nothing."""
+    sys.stderr.write(question)
+    sys.stderr.flush()
+    return sys.stdin.readline().strip()

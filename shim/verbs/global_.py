@@ -19,6 +19,7 @@ from shim.standing.settings import Settings
 from shim.standing.state import Folder, State
 from shim.verbs.asking import directory
 from shim.verbs.parsing import Parser
+from shim.verbs.screen import tell
 from sidecar import config
 from sidecar.config import Config
 from sidecar.control import LeaseEvent, LeaseRequest
@@ -88,20 +89,20 @@ def on(folder: Folder, settings: Config, port: int, holder: holders.Holder) -> N
             table, os.environ, folder.token, port, known.model, known.context_window, known.output_limit
         )
     )
-    print(f"global mode is on: `claude` in every terminal uses {known.model} at http://127.0.0.1:{port}")
+    tell(f"global mode is on: `claude` in every terminal uses {known.model} at http://127.0.0.1:{port}")
     if reason := profile.why_not("full", known.context_window, known.speed):
-        print(f"Claude Code's first prompt is large for that: {reason}. `claude-local claude` has it send less.")
-    print(f"Restart a `claude` that runs already. Back to before: claude-local global off  ({preferences.path})")
+        tell(f"Claude Code's first prompt is large for that: {reason}. `claude-local claude` has it send less.")
+    tell(f"Restart a `claude` that runs already. Back to before: claude-local global off  ({preferences.path})")
     if shutil.which("claude") is None:
         private = install.private(settings)
         how = f"ln -s {private} ~/.local/bin/claude" if private.exists() else install.COMMAND
-        print(f"There is no `claude` on your PATH yet: {how}")
+        tell(f"There is no `claude` on your PATH yet: {how}")
 
 
 def off(folder: Folder) -> None:
     """Turn it off, and remove what it has left; raises Failure. That it is off already is no failure."""
     if not folder.path.exists():
-        print("global mode is off")
+        tell("global mode is off")
         return
     with folder.locked():
         preferences = Settings(folder.journal)
@@ -111,7 +112,7 @@ def off(folder: Folder) -> None:
             holder.end(folder)
         folder.clear()
     folder.remove()
-    print("global mode is off: settings are as they were" if was_on else "global mode is off")
+    tell("global mode is off: settings are as they were" if was_on else "global mode is off")
 
 
 def holding(folder: Folder) -> list[holders.Holder]:

@@ -27,6 +27,8 @@ claude-local --print "Hello in 5 words"
                                an agent that is refused otherwise, as it is:
                                it asks its vendor's models, not this machine's
 
+Claude Code's own options: claude-local claude --help
+
 Each word has --help, with examples. Settings are environment variables, or keys
 of {config}:
   CLAUDE_LOCAL_MODEL           phi-3-mini, demo, a hub id (org/name), a folder

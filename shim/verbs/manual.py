@@ -29,6 +29,8 @@ class Option(NamedTuple):
     offered: tuple[str, ...] = ()
     """What it may be among others: names of models, beside folders."""
     repeated: bool = False
+    following: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """What it may be behind which word."""
 
 
 class Entry(NamedTuple):
@@ -51,19 +53,21 @@ def entries() -> list[Entry]:
 def entry(word: str) -> Entry:
     module = verb(word)
     parser: Parser = module.parser()
-    read = [_read(action, parser.offered.get(action.dest, ())) for action in parser._actions if action.dest != "help"]
+    read = [_read(action, parser) for action in parser._actions if action.dest != "help"]
     usage = re.sub(r"\s+", " ", parser.format_usage().removeprefix("usage: ").replace("[-h]", "")).strip()
     options, places = [each for each in read if each.flags], [each for each in read if not each.flags]
     return Entry(word, OURS[word], usage, tuple(options), tuple(places), module.EXAMPLES)
 
 
-def _read(action: argparse.Action, offered: tuple[str, ...]) -> Option:
+def _read(action: argparse.Action, parser: Parser) -> Option:
     takes_none = action.nargs == 0
     choices = tuple(map(str, action.choices or ()))
     metavar = action.metavar if isinstance(action.metavar, str) else ""
     name = "" if takes_none else metavar or ("|".join(choices) or action.dest.upper())
     help_text = (action.help or "") % {"default": action.default}
-    return Option(name, help_text, tuple(action.option_strings), choices, offered, action.nargs in ("*", "+"))
+    offered, following = parser.offered.get(action.dest, ()), tuple(parser.following.get(action.dest, {}).items())
+    flags, repeated = tuple(action.option_strings), action.nargs in ("*", "+")
+    return Option(name, help_text, flags, choices, offered, repeated, following)
 
 
 def markdown(words: Iterable[Entry]) -> str:

@@ -2,19 +2,22 @@
 lacks is left out. Colour repeats what the words say."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from shim.verbs.cache import size
+from shim.verbs.screen import plain
 from sidecar.control import GLOBAL
 
 RECENT = 3
 """Answered requests that are listed, the newest last."""
 SHOWN = 5
 """Waiting requests that are listed."""
+ALL = 1000
+"""Rows of a list: more than there ever are."""
 BAR = 20
 """Columns of a bar."""
 
@@ -32,8 +35,32 @@ STATES = {
 """What the engine's states mean."""
 
 
-def overview(table: dict[str, Any], home: str = "") -> Group:
+class Room(NamedTuple):
+    """How many rows of each list are shown; what is left out is counted."""
+
+    terminals: int = ALL
+    requests: int = ALL
+    recent: int = RECENT
+
+
+SCARCE = tuple(Room(*counts) for counts in ((12,), (6,), (3,), (3, ALL, 1), (3, 8, 0), (2, 4, 0), (1, 2, 0)))
+"""What is left out first where there is not room for all: who has a terminal open, then what is past, then the requests
+themselves."""
+
+
+def fitting(table: dict[str, Any], home: str, console: Console, lines: int) -> Group:
+    """As much of it as `lines` have room for."""
+    shown = overview(table, home)
+    for room in SCARCE:
+        if len(console.render_lines(shown, pad=False)) <= lines:
+            break
+        shown = overview(table, home, room)
+    return shown
+
+
+def overview(table: dict[str, Any], home: str = "", room: Room = Room()) -> Group:  # noqa: B008  # immutable
     """All of it. `home`: the user's folder, which is shown as ~."""
+    table = readable(table)
     facts = Table.grid(padding=(0, 2), pad_edge=False)
     facts.add_column(style="cyan", no_wrap=True)
     facts.add_column()
@@ -48,10 +75,19 @@ def overview(table: dict[str, Any], home: str = "") -> Group:
         if fact:
             facts.add_row(name, fact)
     parts: list[RenderableType] = [title(table), "", facts]
-    for listed in (terminals(table, home), under_way(table), recent(table)):
+    for listed in (terminals(table, home, room.terminals), under_way(table, room.requests), recent(table, room.recent)):
         if listed.row_count:
             parts += ["", listed]
     return Group(*parts)
+
+
+def readable(value: Any) -> Any:
+    """The table without what others have written to move the cursor: names of folders, commands and models."""
+    if isinstance(value, dict):
+        return {key: readable(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [readable(each) for each in value]
+    return plain(value) if isinstance(value, str) else value
 
 
 def title(table: dict[str, Any]) -> Text:
@@ -137,10 +173,16 @@ def remarks(table: dict[str, Any]) -> Text:
     return Text(f"{' and '.join(found)} became remarks: this model reads text only", style="yellow")
 
 
-def terminals(table: dict[str, Any], home: str) -> Table:
+def terminals(table: dict[str, Any], home: str, most: int = ALL) -> Table:
+    """Where there are more than `most`, those that have asked something come first."""
     shown = columns("terminal", "folder", "port", "pid", "since")
     shown.columns[1].overflow = "fold"
-    for lease in table.get("leases") or []:
+    leases = list(table.get("leases") or [])
+    if len(leases) > most:
+        found = table.get("requests") or {}
+        asking = {each.get("pid") for each in [*(found.get("streams") or []), *(found.get("queue") or [])]}
+        leases.sort(key=lambda lease: lease.get("pid") not in asking)
+    for lease in leases[:most]:
         command = Text(str(lease.get("command", "?")))
         if str(command) == GLOBAL:
             command.append(" (all terminals)", style="dim")
@@ -149,36 +191,42 @@ def terminals(table: dict[str, Any], home: str) -> Table:
         place = Text(shortened(str(lease.get("folder") or "?"), home))
         numbers = (str(lease.get("port") or "-"), str(lease.get("pid", "?")))
         shown.add_row(command, place, *numbers, span(lease.get("since_s")))
+    return _counted(shown, len(leases) - most)
+
+
+def _counted(shown: Table, more: int) -> Table:
+    """With how many rows were left out."""
+    if more > 0:
+        shown.add_row(Text(f"and {more} more", style="dim"))
     return shown
 
 
-def under_way(table: dict[str, Any]) -> Table:
+def under_way(table: dict[str, Any], most: int = ALL) -> Table:
     """What the model does, and who waits for it."""
     shown, names = columns("request", "kind", "doing", "tokens", "speed"), _commands(table)
     found = table.get("requests") or {}
-    for each in found.get("streams") or []:
+    streams, queue = found.get("streams") or [], found.get("queue") or []
+    for each in streams[:most]:
         if each["doing"] == "reading":
             done, count = _reading(each), f"{each['read_tokens']:,} of {each['prompt_tokens']:,}"
         else:
             done, count = Text("writing", style="green"), f"{each['output_tokens']:,}"
         rate = f"{each['tokens_per_s']:,.0f}/s" if each["tokens_per_s"] else ""
         shown.add_row(names.get(each.get("pid"), "-"), each["priority"], done, count, rate)
-    queue = found.get("queue") or []
-    for each in queue[:SHOWN]:
+    waiting = max(0, min(SHOWN, most - len(streams)))
+    for each in queue[:waiting]:
         waits = f"waits {span(each.get('waited_s'))}, begins in about {span(each.get('expected_s'))}"
         count = f"{each.get('prompt_tokens', 0):,} to read"
         shown.add_row(names.get(each.get("pid"), "-"), str(each.get("priority")), Text(waits, style="dim"), count, "")
-    if len(queue) > SHOWN:
-        shown.add_row(Text(f"and {len(queue) - SHOWN} more", style="dim"))
-    return shown
+    return _counted(shown, max(0, len(streams) - most) + len(queue[waiting:]))
 
 
-def recent(table: dict[str, Any]) -> Table:
+def recent(table: dict[str, Any], most: int = RECENT) -> Table:
     """Where the tokens of the last prompts came from, and why some were read."""
     shown = columns("last prompt", "memory", "disk", "read", "first word", "what differs")
     for column in shown.columns[1:5]:
         column.justify = "right"
-    for each in (table.get("recent") or [])[-RECENT:]:
+    for each in (table.get("recent") or [])[-most:] if most else []:
         counts = [f"{each.get(key, 0):,}" for key in ("from_memory", "from_disk", "read")]
         why = Text(str(each.get("why") or ""))
         shown.add_row(str(each.get("priority", "?")), *counts, f"{_number(each.get('first_token_s')):.2f} s", why)

@@ -27,6 +27,8 @@ class Parser(argparse.ArgumentParser):
         )
         self.offered: dict[str, tuple[str, ...]] = {}
         """For completion, by argument: values that are good although they are not the only ones."""
+        self.following: dict[str, dict[str, tuple[str, ...]]] = {}
+        """The same for an argument whose values depend on the word before it: by that word."""
 
     def error(self, message: str) -> NoReturn:
         close = nearest(message, self.spelled())

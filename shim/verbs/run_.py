@@ -1,13 +1,14 @@
-"""claude-local run: one answer on stdout, without any client."""
+"""claude-local run: one answer on stdout, or a chat, without any client."""
 
 import argparse
 import select
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from shim.failure import USAGE, Failure, say
-from shim.verbs import screen
+from shim.verbs import papers
+from shim.verbs.answering import Answer, explain
 from shim.verbs.parsing import Parser
 from shim.verbs.session import Session
 from sidecar.models import ALIASES
@@ -15,7 +16,9 @@ from sidecar.models import ALIASES
 EXAMPLES = (
     ('claude-local run "Hello in 5 words"', "the answer, as it is written"),
     ('claude-local run "Describe this change" < change.diff', "what is piped in follows the prompt"),
+    ('claude-local run --file notes.txt "What is it about?"', "a question about a file"),
     ("claude-local run --model demo --max-tokens 20 hello", "another model, a short answer"),
+    ("claude-local run", "a chat, until /bye"),
 )
 
 SILENCE_S = 3.0
@@ -24,7 +27,10 @@ SILENCE_S = 3.0
 
 def parser() -> Parser:
     made = Parser("run", EXAMPLES)
-    made.add_argument("prompt", nargs="*", metavar="PROMPT", help="the question; what is piped in follows it")
+    made.add_argument(
+        "prompt", nargs="*", metavar="PROMPT", help="the question, without one: a chat; what is piped in follows it"
+    )
+    made.add_argument("--file", action="append", default=[], metavar="FILE", help="a text that the question is about")
     made.add_argument("--model", default="", help="alias, hub id or folder, instead of the configured one")
     made.add_argument("--system", default="", help="the system prompt")
     made.add_argument("--max-tokens", type=_count, metavar="N", help="the longest answer")
@@ -34,26 +40,29 @@ def parser() -> Parser:
 
 def run(arguments: list[str]) -> int:
     options = parser().parse_args(arguments)
-    prompt = _prompt(" ".join(options.prompt))
-    with Session("run", options.model) as session:
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a text file, whatever else it may be
+    found = [papers.read(name) for name in options.file]
+    chats = not options.prompt and sys.stdin.isatty() and sys.stdout.isatty()
+    prompt = "" if chats else _prompt(" ".join(options.prompt), found)
+    with Session("run", options.model, shows=True) as session:
         most = options.max_tokens or session.output_limit
-        body = {"max_tokens": most, "messages": [{"role": "user", "content": prompt}]}
-        if options.system:
-            body["system"] = options.system
-        with screen.console(stderr=True).status(f"waiting for {session.model}") as waiting:
-            reason = _write(session.stream(body), waiting.stop)
-    if reason == "max_tokens":
-        say(f"the answer was cut off after {most} tokens (--max-tokens)")
-    elif reason == "model_context_window_exceeded":
-        say(f"the answer was cut off: the context window of {session.context_window:,} tokens is full")
+        body: dict[str, Any] = {"max_tokens": most} | ({"system": options.system} if options.system else {})
+        if chats:
+            from shim.verbs.chat import Chat
+
+            return Chat(session, body, found).run()
+        answer = Answer()
+        answer.show(session, {**body, "messages": [{"role": "user", "content": prompt}]})
+        explain(answer.reason, most, session)
     return 0
 
 
-def _prompt(words: str) -> str:
-    prompt = "\n\n".join(part for part in (words, _piped()) if part.strip())
-    if not prompt:
+def _prompt(words: str, found: Sequence[str]) -> str:
+    """The question, then what is piped in, then the files."""
+    asked = [part for part in (words, _piped()) if part.strip()]
+    if not asked:
         raise Failure('run needs a prompt: claude-local run "Hello in 5 words", or text in a pipe', USAGE)
-    return prompt
+    return "\n\n".join([*asked, *found])
 
 
 def _piped() -> str:
@@ -64,27 +73,6 @@ def _piped() -> str:
     if not select.select([sys.stdin], [], [], SILENCE_S)[0]:
         say("waiting for what is piped in; if nothing is, end the command with </dev/null")
     return sys.stdin.buffer.read().decode("utf-8", "replace")
-
-
-def _write(events: Iterable[dict[str, Any]], begins: Callable[[], None]) -> str:
-    """The text, as it comes, and a line's end; returns why it ended. `begins` is called before anything is written."""
-    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a text file, whatever else it may be
-    last = reason = ""
-    try:
-        for event in events:
-            delta = event.get("delta") or {}
-            reason = delta.get("stop_reason") or reason
-            if text := delta.get("text"):
-                if not last:
-                    begins()
-                sys.stdout.write(text)
-                sys.stdout.flush()
-                last = text
-    finally:
-        if last and not last.endswith("\n"):
-            sys.stdout.write("\n")
-            sys.stdout.flush()
-    return reason
 
 
 def _count(text: str) -> int:

@@ -29,9 +29,10 @@ BROKEN = "the answer broke off ({}). Try again; `claude-local logs` may say why"
 class Session:
     """Open from its making on; what the model's window is, is known then. Raises Failure."""
 
-    def __init__(self, command: str, model: str = "", gives_way: bool = False) -> None:
+    def __init__(self, command: str, model: str = "", gives_way: bool = False, shows: bool = False) -> None:
         """`command`: what status calls this terminal; `model`: instead of the configured one; `gives_way`: whether
-        others' conversations go before what is asked here, and are kept in memory before it."""
+        others' conversations go before what is asked here, and are kept in memory before it; `shows`: whether `line`
+        is looked at."""
         settings = config.load()
         settings = settings._replace(model=launch.model_name(model or settings.model))
         self._place = directory()
@@ -40,8 +41,11 @@ class Session:
         if gives_way:
             self._headers |= SIDE
         folder, logs = launch.folder(), settings.logs.absolute()
-        request = LeaseRequest(token.digest(self._token), os.getpid(), command, folder, 0, settings.model)
-        self._lease = attach.attach(self._place, request, lambda limit: spawn.start(self._place, logs, folder, limit))
+        self._request = LeaseRequest(
+            token.digest(self._token), os.getpid(), command, folder, 0, settings.model, line=shows
+        )
+        self._start: attach.Start = lambda limit: spawn.start(self._place, logs, folder, limit)
+        self._lease = attach.attach(self._place, self._request, self._start)
         try:
             limits = launch.limits(self._lease.events, settings)
         except BaseException:
@@ -54,6 +58,20 @@ class Session:
 
     def __exit__(self, *_: object) -> None:
         self._lease.close()
+
+    def renew(self) -> None:
+        """Make sure that there is a lease: the sidecar may have ended while nobody asked. Raises Failure."""
+        if not self._lease.alive():
+            self._lease.close()
+            self._lease = attach.attach(self._place, self._request, self._start)
+
+    def line(self) -> str:
+        """What the sidecar says of this terminal now; empty when it says nothing."""
+        try:
+            _, line = self._place.line(os.getpid()).read_text("utf-8").splitlines()
+            return line
+        except (OSError, ValueError):
+            return ""
 
     def stream(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """The events of one answer, as they come. Leaving off closes the connection, which cancels the request."""

@@ -3,8 +3,6 @@
 Looks and reckons; it draws nothing and changes nothing.
 """
 
-import contextlib
-import json
 import os
 import sys
 from dataclasses import dataclass, replace
@@ -29,6 +27,10 @@ GENERATES = ("ForCausalLM", "ForConditionalGeneration")
 """How the architectures of language models are named; the hub's cache holds other kinds as well."""
 
 
+NOTHING = ModelFiles("", 0, 0, 0)
+"""Of a model that cannot be read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """One model. Sizes in bytes."""
@@ -41,11 +43,15 @@ class Item:
     """What models.toml says of it."""
     stored: int = 0
     state: str = "absent"
-    """absent | partial | whole: what lies on disk."""
+    """absent | partial | whole | unreadable: what lies on disk."""
+    complaint: str = ""
+    """Why it is unreadable."""
     limits: Limits | None = None
     """None = it does not fit."""
     lacking: int = 0
     """How much less memory is free than it needs."""
+    tight: bool = False
+    """Whether it can be loaded, and a conversation in its window would already be too much."""
 
     @property
     def long(self) -> int:
@@ -63,32 +69,37 @@ def items(free: int, settings: Config) -> list[Item]:
     it is none of these. `free`: bytes that a model could have."""
     known = {each.repository: each for each in hub.stored()}
     found = [_curated(about, known.pop(about.hub, None)) for about in MODELS.values()]
-    found.append(_at("demo", download.DEMO))
+    found.append(at("demo", download.DEMO))
     found += [item for each in known.values() if (item := _other(each))]
     path = download.local_path(settings.model)
     if path and settings.model != "demo":
-        with contextlib.suppress(ModelUnavailable):  # who uses it is told what is wrong with it
-            found.append(_at(settings.model, path))
+        found.append(at(settings.model, path))
     return [fitted(item, free, settings) for item in found]
 
 
 def fitted(item: Item, free: int, settings: Config) -> Item:
     """The item with what the sidecar would make of it. Pure."""
+    if item.complaint and not item.files.weights_bytes:
+        return item
     caution = settings.memory_caution_gb * GB
     lacking = int(item.files.weights_bytes + fit.ENGINE_BYTES + caution - free)
     if lacking > 0:
         return replace(item, lacking=lacking)
     bits = None if settings.kv_bits == "auto" else int(settings.kv_bits)
-    return replace(item, limits=fit.limits(item.files, free, caution, settings.context, settings.cache_gb, bits))
+    limits = fit.limits(item.files, free, caution, settings.context, settings.cache_gb, bits)
+    tight = fit.taken(item.files, limits.context_window, limits.kv_bits) + caution > free
+    return replace(item, limits=limits, tight=tight)
 
 
 def choice(found: list[Item], accelerated: bool) -> str:
     """The name that we would use here: the best of those with a short name that leaves room for an agent and, on a CPU
-    alone, is fast enough; where none does, the best that fits; else the built-in one. Pure."""
-    curated = [item for item in found if item.about and item.limits]
+    alone, is fast enough; where none does, the best that fits; else the built-in one, and empty where not even that
+    fits. Pure."""
+    roomy = [item for item in found if item.limits and not item.tight]
+    curated = [item for item in roomy if item.about]
     bearable = [item for item in curated if accelerated or _active(item) <= SLOW]
     fits = [item for item in bearable if item.ample] or bearable or curated
-    return fits[0].name if fits else "demo"
+    return next((item.name for item in (*fits, *roomy) if item.about or item.name == "demo"), "")
 
 
 def accelerated() -> bool:
@@ -106,7 +117,8 @@ def free_memory(settings: Config) -> int:
 
 
 def snapshot(repository: str) -> Path | None:
-    """Where the hub's cache holds a whole model; None when it does not. Raises hub.HubError."""
+    """Where the hub's cache holds a whole model; None when it does not. Raises hub.HubError, and ModelUnavailable for
+    one that is there and is none."""
     path = hub.cached(repository)
     return path if path and _inspected(path) else None
 
@@ -122,41 +134,61 @@ def _curated(about: Model, stored: hub.Stored | None) -> Item:
 
 
 def _with_disk(item: Item, stored: hub.Stored) -> Item:
-    path = _cached(stored.repository)
-    files = _inspected(path) if path else None
-    state = "whole" if files else "partial"
-    return replace(item, stored=stored.bytes, state=state, files=files or item.files)
+    try:
+        path = _cached(stored.repository)
+        files = _inspected(path) if path else None
+    except (ModelUnavailable, hub.Unreadable) as error:
+        return replace(item, stored=stored.bytes, state="unreadable", complaint=str(error))
+    return replace(item, stored=stored.bytes, state="whole" if files else "partial", files=files or item.files)
 
 
 def _other(stored: hub.Stored) -> Item | None:
-    path = _cached(stored.repository)
-    if not path or not _generates(path) or not (files := _inspected(path)):
-        return None
-    return Item(stored.repository, stored.repository, files, None, stored.bytes, "whole")
+    """None for what is no language model, or not whole."""
+    name = stored.repository
+    try:
+        path = _cached(name)
+        if not path or not _generates(path) or not (files := _inspected(path)):
+            return None
+    except (ModelUnavailable, hub.Unreadable) as error:
+        return Item(name, name, NOTHING, None, stored.bytes, "unreadable", str(error))
+    return Item(name, name, files, None, stored.bytes, "whole")
 
 
 def _cached(repository: str) -> Path | None:
+    """Raises hub.Unreadable."""
     try:
         return hub.cached(repository)
+    except hub.Unreadable:
+        raise
     except hub.HubError:
         return None  # a folder there that no repository can be called like
 
 
-def _at(name: str, path: Path) -> Item:
-    files = download.inspect(path)
+def at(name: str, path: Path) -> Item:
+    """A model in a folder."""
+    try:
+        files = download.inspect(path)
+    except ModelUnavailable as error:
+        return Item(name, "", NOTHING, None, 0, "unreadable", str(error))
     return Item(name, "", files, None, files.weights_bytes, "whole")
 
 
 def _inspected(path: Path) -> ModelFiles | None:
+    """None where files are missing; raises ModelUnavailable where they are there and no model's."""
     try:
         return download.inspect(path)
-    except ModelUnavailable:
+    except ModelUnavailable as error:
+        if error.exit_code == download.EX_DATAERR:
+            raise
         return None
 
 
 def _generates(path: Path) -> bool:
+    """Raises ModelUnavailable where nobody can say."""
     try:
-        kinds = json.loads((path / "config.json").read_text("utf-8")).get("architectures")
-    except (OSError, ValueError, AttributeError):
+        kinds = download.configuration(path).get("architectures")
+    except ModelUnavailable as error:
+        if error.exit_code == download.EX_DATAERR:
+            raise
         return False
-    return not kinds or any(str(kind).endswith(GENERATES) for kind in kinds)
+    return not kinds or (isinstance(kinds, list) and any(str(kind).endswith(GENERATES) for kind in kinds))

@@ -68,7 +68,7 @@ def _stop_leaving(place: RunDirectory, now: bool) -> None:
     """A sidecar that finishes its answers has no socket any more; its life lock names it."""
     pid = attach.holder(place)
     if pid is None:
-        print("nothing runs")
+        print("nothing was running")
         return
     if not now:
         print(f"stopping: sidecar {pid} finishes its answers and writes what it has read first (--now cuts it off)")

@@ -47,9 +47,9 @@ def run(arguments: list[str]) -> int:
         places.append(belongings.configuration())
     found, models = belongings.found(places), _models() if options.models else []
     if not options.all and config.config_file().exists():
-        print(f"{config.config_file()} stays, unless you say --all")
+        screen.tell(f"{config.config_file()} stays, unless you say --all")
     if not found and not models:
-        print("there is nothing of claude-local on this disk but the program")
+        screen.tell("there is nothing of claude-local on this disk but the program")
         belongings.tidy(places)
         return 0
     screen.console().print(listed(found, models))
@@ -72,7 +72,7 @@ def run(arguments: list[str]) -> int:
     except OSError as error:
         raise Failure(f"{error.filename}: {error.strerror}", IO_ERROR) from None
     for kept in belongings.tidy(places):
-        print(f"{kept} stays: it holds something that is not ours")
+        screen.tell(f"{kept} stays: it holds something that is not ours")
     print(farewell(Path(__file__).resolve().parents[2]))
     return 0
 

@@ -14,16 +14,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
 from shim.failure import Failure
 from shim.verbs import screen
 from shim.verbs.asking import ask
-from shim.verbs.overview import overview
+from shim.verbs.overview import fitting
 from sidecar import control
 
+HEAD = 2
+"""Lines above the overview."""
 EVERY_S = 1.0
 """As often as the engine says something new."""
 LEAVE = b"qQ\x1b\x03"
@@ -44,15 +46,16 @@ def _drawn(home: str, wakeups: int) -> Literal["leave", "stop"]:
     """Draw until somebody wants something else; the terminal is then as it was."""
     with _unbuffered(), Live(console=screen.console(), screen=True, auto_refresh=False) as live:
         while True:
-            live.update(_frame(home), refresh=True)
+            live.update(_frame(home, live.console), refresh=True)
             if wish := _wish(time.monotonic() + EVERY_S, wakeups):
                 return wish
 
 
-def _frame(home: str) -> RenderableType:
+def _frame(home: str, console: Console) -> RenderableType:
     try:
         table = ask("GET", control.STATUS_PATH)
-        shown: RenderableType = overview(table, home) if table else Text("nothing runs", style="bold")
+        room = console.height - HEAD
+        shown: RenderableType = fitting(table, home, console, room) if table else Text("nothing runs", style="bold")
     except Failure as failure:
         shown = Text(failure.reason, style="red")
     return Group(Text.assemble(("q", "bold"), (" leaves", "dim")), "", shown)

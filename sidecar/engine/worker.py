@@ -21,7 +21,7 @@ from pathlib import Path
 import mlx.core as mx
 import psutil
 
-from sidecar import native
+from sidecar import logs, native
 from sidecar.engine import kernels
 from sidecar.engine import model as models
 from sidecar.engine import prewarm as prewarming
@@ -289,9 +289,7 @@ def _say_blind(reason: str) -> None:
 
 
 def main() -> None:
-    logging.basicConfig(
-        level=os.environ.get("CLAUDE_LOCAL_LOG_LEVEL", "info").upper(), format="%(asctime)s engine %(message)s"
-    )
+    logs.begin(os.environ.get("CLAUDE_LOCAL_LOG_LEVEL", "info"), "%(asctime)s engine %(message)s")
     connection = socket.socket(fileno=int(sys.argv[1]))
     os.dup2(2, 1)  # mlx-lm prints; stdout is nobody's business here
     worker = Worker(connection)

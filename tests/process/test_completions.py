@@ -34,6 +34,11 @@ CASES = {
     "help stat": {"status"},
     "logs -n 5 si": {"sidecar"},
     "models use qwen3-co": {"qwen3-coder-30b"},
+    "models sh": {"show"},
+    "run --model dem": {"demo"},
+    "config set profile l": {"lean"},
+    "config set model phi": {"phi-3-mini"},
+    "config set grace n": {"never"},
     "printe": {"printenv"},
     "-- printe": {"printenv"},
     "--loc": {"--local-anyway"},
@@ -112,6 +117,8 @@ def test_zsh_completes_our_words_and_commands(script: Path, home: Home, way: str
         "cache ": "cache clear",
         "models use dem": "models use demo",
         "logs --fol": "logs --follow",
+        "run --model dem": "run --model demo",
+        "config set profile lea": "config set profile lean",
     }
     commands = {"printe": "printenv", "-- printe": "-- printenv", "cd fold": "cd folder-of-mine"}
     (home.project / "folder-of-mine").mkdir()

@@ -1,7 +1,10 @@
 """Logs are put aside when they have grown, five deep, and a full disk is no reason to fail."""
 
+import io
+import logging
 from pathlib import Path
 
+from sidecar import logs
 from sidecar.logs import KEPT, rotate
 
 
@@ -30,3 +33,21 @@ def test_whoever_has_the_log_open_goes_on_in_it(tmp_path: Path) -> None:
     assert (tmp_path / "sidecar.log").read_bytes() == b"later"
     assert (tmp_path / "sidecar.log.1").read_bytes() == b"x" * 11
     assert (tmp_path / "sidecar.log.1").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_message_is_one_line_without_anything_that_a_terminal_obeys() -> None:
+    """Names of tools and patterns of schemas reach the log as somebody else has written them."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logs.Formatter("%(name)s %(message)s"))
+    log = logging.Logger("engine")
+    log.addHandler(handler)
+    log.warning("tool %s: %s", "a\x1b[2J", "^\n2026-01-01 00:00:00,000 engine made up\x9b\u2028$")
+    try:
+        raise ValueError("b\x1b[31m\nc")
+    except ValueError:
+        log.exception("it ends")
+    lines = stream.getvalue().split("\n")
+    assert lines[0] == r"engine tool a\x1b[2J: ^\n2026-01-01 00:00:00,000 engine made up\x9b\u2028$"
+    assert lines[1] == "engine it ends" and lines[2].startswith("Traceback")
+    assert lines[-3:] == [r"ValueError: b\x1b[31m", "c", ""]

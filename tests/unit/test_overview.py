@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from shim.verbs.overview import BAR, bar, overview, shortened, span
+from shim.verbs.overview import BAR, bar, fitting, overview, shortened, span
 
 MODEL = {"name": "phi-3-mini", "state": "ready", "context_window": 25_000, "cache_bytes": 2_000_000_000}
 MEMORY = {"status": "Safe", "available_gb": "4.00", "total_gb": 16.0, "used_gb": "2.50"}
@@ -144,3 +144,35 @@ def test_the_users_folder_is_a_tilde() -> None:
 def test_what_the_model_could_not_read_is_said(counts: dict[str, int], line: str) -> None:
     assert line in shown({"remarks": counts})
     assert "remarks" not in shown({"remarks": dict.fromkeys(counts, 0)})
+
+
+def busy(terminals: int, streams: int) -> dict[str, Any]:
+    """So many terminals, of which the last ones ask."""
+    leases = [
+        {"pid": pid, "command": f"sh{pid}", "folder": "/work", "port": 1, "since_s": 5} for pid in range(terminals)
+    ]
+    reading = {"doing": "reading", "priority": "main", "prompt_tokens": 9, "read_tokens": 3, "output_tokens": 0}
+    asked = [{**reading, "tokens_per_s": 5.0, "pid": terminals - 1 - number} for number in range(streams)]
+    last = {"priority": "main", "output_tokens": 5, "first_token_s": 0.5, "wrote_s": 1.0}
+    counts = {"running": streams, "waiting": 0, "total": 99, "queue": [], "streams": asked}
+    return {"model": MODEL, "memory": MEMORY, "leases": leases, "requests": counts, "recent": [last] * 3}
+
+
+@pytest.mark.parametrize(("terminals", "streams"), [(18, 1), (18, 5), (40, 18), (3, 1)])
+def test_a_screen_of_80_columns_and_24_lines_keeps_requests_in_sight(terminals: int, streams: int) -> None:
+    console = Console(width=80, height=24, markup=False, highlight=False)
+    with console.capture() as capture:
+        console.print(fitting(busy(terminals, streams), "/home/me", console, 22))
+    lines = capture.get().splitlines()
+    assert len(lines) <= 22
+    assert any(line.startswith("request ") for line in lines) and "reading" in capture.get()
+    shown = [line.split()[0] for line in lines if line.startswith("sh")]
+    assert f"sh{terminals - 1}" in shown, "who asks is shown before who does not"
+    assert ("more" in capture.get()) is (terminals > 3)
+
+
+def test_what_others_have_written_cannot_move_the_cursor() -> None:
+    lease = {"pid": 1, "command": "a\x1b[2Jb", "folder": "/tmp/a\nb\x1b]0;title\x07\u202e", "port": 1, "since_s": 5}
+    text = shown({"model": MODEL | {"name": "m\x1b[31m"}, "leases": [lease]})
+    assert "\x1b" not in text and "\x07" not in text and "\u202e" not in text
+    assert "a?[2Jb" in text and "/tmp/a?b?]0;title??" in text

@@ -54,7 +54,7 @@ def test_the_table_has_a_sum_and_tells_the_time_as_people_do() -> None:
     assert [line.split() for line in lines] == [
         ["model", "prefixes", "size", "last", "used"],
         ["phi", "2", "3.00", "GB", "2", "hours", "ago"],
-        ["demo", "10", "4.0", "MB", "2", "hours", "ago"],
+        ["demo", "10", "4.0", "MB", "never"],
         ["in", "all", "12", "3.00", "GB"],
     ]
     assert size(99_000_000) == "99.0 MB"

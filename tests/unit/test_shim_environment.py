@@ -18,7 +18,7 @@ from shim.failure import Failure
         (["ERROR: Could not find a version that satisfies hatchling (from versions: none)"], "network", 69),
         (["note: x", "ERROR: Cannot install h11 because of y", "", "hint"], "Cannot install h11 because of y", 69),
         (["error: subprocess-exited-with-error", "it broke"], "it broke", 69),
-        ([], "it said nothing", 69),
+        ([], "ended without a word", 69),
     ],
 )
 def test_a_failure_is_two_lines_with_the_cause_and_a_remedy(lines: list[str], says: str, code: int) -> None:

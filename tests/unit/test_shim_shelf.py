@@ -9,6 +9,7 @@ from shim.verbs import shelf
 from shim.verbs.shelf import Item
 from sidecar import download, hub
 from sidecar.config import Config
+from sidecar.download import ModelUnavailable
 from sidecar.fit import AMPLE_WINDOW, GB
 from sidecar.models import MODELS
 
@@ -18,7 +19,7 @@ def found(free_gb: float, settings: Config = Config()) -> list[Item]:  # noqa: B
     for about in MODELS.values():
         files = download.described(Path(), about.text, about.bytes, about.context_window)
         items.append(shelf.fitted(Item(about.alias, about.hub, files, about), int(free_gb * GB), settings))
-    return items
+    return [*items, shelf.fitted(shelf.at("demo", download.DEMO), int(free_gb * GB), settings)]
 
 
 @pytest.mark.parametrize(
@@ -35,9 +36,10 @@ def found(free_gb: float, settings: Config = Config()) -> list[Item]:  # noqa: B
         (8, False, "qwen3.5-4b"),
         (5, True, "llama-3.2-1b"),
         (4.1, True, "llama-3.2-1b"),
-        (2.9, True, "llama-3.2-1b"),
+        (2.9, True, "demo"),
         (2.5, True, "demo"),
-        (0.1, False, "demo"),
+        (2.1, True, ""),
+        (0.1, False, ""),
     ],
 )
 def test_the_best_that_leaves_room_for_an_agent_is_chosen(free_gb: float, accelerated: bool, chosen: str) -> None:
@@ -48,7 +50,7 @@ def test_the_best_that_leaves_room_for_an_agent_is_chosen(free_gb: float, accele
 def test_what_is_chosen_has_room_wherever_something_has(free_gb: float) -> None:
     items = found(free_gb)
     chosen = next(item for item in items if item.name == shelf.choice(items, True))
-    assert chosen.limits
+    assert chosen.limits and not chosen.tight and not chosen.lacking
     if any(item.ample for item in items):
         assert chosen.limits.context_window >= AMPLE_WINDOW
 
@@ -56,7 +58,7 @@ def test_what_is_chosen_has_room_wherever_something_has(free_gb: float) -> None:
 def test_what_is_lacking_is_told_and_the_users_limits_count() -> None:
     big = found(8)[0]
     assert big.limits is None and big.lacking == int(big.files.weights_bytes + 0.2 * GB + 2 * GB - 8 * GB)
-    small = found(8, Config(context=5000, kv_bits="8"))[-1]
+    small = found(8, Config(context=5000, kv_bits="8"))[-2]
     assert small.limits and (small.limits.context_window, small.limits.kv_bits) == (5000, 8)
 
 
@@ -65,11 +67,13 @@ def test_other_kinds_in_the_hubs_cache_are_left_out(tmp_path: Path) -> None:
         ('{"architectures": ["LlamaForCausalLM"]}', True),
         ('{"architectures": ["BertModel"]}', False),
         ("{}", True),
-        ("[]", False),
-        ("", False),
     ):
         (tmp_path / "config.json").write_text(text)
         assert shelf._generates(tmp_path) is is_one
+    for text in ("[]", ""):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(ModelUnavailable):
+            shelf._generates(tmp_path)
 
 
 def test_the_hubs_cache_is_read_as_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

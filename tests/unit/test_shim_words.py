@@ -8,6 +8,7 @@ import pytest
 
 from shim import claude, command, install, launch, options, progress, spawn, variables, verbs, words
 from shim.failure import USAGE, Failure
+from sidecar.control import RunDirectory
 
 
 @pytest.mark.parametrize(
@@ -15,7 +16,14 @@ from shim.failure import USAGE, Failure
     [
         ([], "", ["claude"]),
         (["--print", "hi"], "", ["claude", "--print", "hi"]),
-        (["--version"], "", ["claude", "--version"]),
+        (["--version"], "version", []),
+        (["--help"], "help", []),
+        (["-h"], "help", []),
+        (["--help", "x"], "", ["claude", "--help", "x"]),
+        (["--model", "x", "--version"], "", ["claude", "--model", "x", "--version"]),
+        (["--", "--help"], "", ["--help"]),
+        (["claude", "--help"], "", ["claude", "--help"]),
+        (["ps"], "", ["ps"]),
         (["-p"], "", ["claude", "-p"]),
         (["ls", "-l"], "", ["ls", "-l"]),
         (["status"], "status", []),
@@ -34,9 +42,19 @@ def test_words_of_ours_come_first_and_the_rest_is_a_command(arguments: list, wor
     assert words.split(arguments) == (word, rest)
 
 
-@pytest.mark.parametrize(("word", "close"), [("statsu", True), ("Help", True), ("versoin", True), ("ls", False)])
-def test_a_word_that_is_nearly_ours_is_recognised(word: str, close: bool) -> None:
-    assert words.resembles_ours(word) is close
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("statsu", "did you mean claude-local status?"),
+        ("Help", "did you mean claude-local help?"),
+        ("versoin", "did you mean claude-local version?"),
+        ("list", "claude-local models lists the models"),
+        ("login", "claude-local needs no account"),
+        ("zsh", ""),
+    ],
+)
+def test_a_command_that_is_not_there_may_be_a_word_of_ours_or_another_programs(word: str, hint: str) -> None:
+    assert words.hint(word) == hint
 
 
 def test_a_command_is_found_as_a_shell_finds_it(tmp_path: Path) -> None:
@@ -161,10 +179,54 @@ def test_settings_that_are_left_out_are_asked_for() -> None:
 
 def test_settings_may_be_the_json_itself() -> None:
     assert claude.read_settings(' {"a": 1}') == {"a": 1}
+    assert claude.read_settings('\ufeff{"a": 1}') == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("data", "table"),
+    [
+        (b'\xef\xbb\xbf{"a": "b"}', {"a": "b"}),
+        ('{"a": "\u00e9"}'.encode("utf-16"), {"a": "\u00e9"}),
+        (b'{"a": "\xe9"}', {"a": "\ufffd"}),
+        (b"", {}),
+        (b" \r\n", {}),
+    ],
+)
+def test_a_settings_file_is_read_however_an_editor_has_written_it(tmp_path: Path, data: bytes, table: dict) -> None:
+    """Claude Code alone reads each of these."""
+    file = tmp_path / "settings.json"
+    file.write_bytes(data)
+    assert claude.read_settings(str(file)) == table
+
+
+def test_a_settings_file_of_ours_that_is_gone_is_nobodys_settings(tmp_path: Path) -> None:
+    """It stands in a line that some versions of Claude Code print, and that people copy."""
+    gone = tmp_path / "claude-settings-1-abcdef.json"
+    settings = claude.Settings(["--settings", str(gone), "--resume", "x"], RunDirectory(tmp_path))
+    assert settings.arguments({}, [])[2:] == ["--resume", "x"]
+    os.close(settings.held[1])
+    for other in (tmp_path / "mine.json", tmp_path / "deep" / gone.name):
+        with pytest.raises(Failure, match="No such file"):
+            claude.Settings(["--settings", str(other)], RunDirectory(tmp_path))
+
+
+def test_the_line_that_goes_on_with_a_conversation_names_us_unless_the_user_named_another() -> None:
+    assert claude.resumed({}) == {claude.RESUME: "claude-local"}
+    assert claude.resumed({claude.RESUME: "mine"}) == {}
+
+
+def test_a_status_line_of_ours_is_a_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("CLAUDE_CONFIG_DIR", raising=False)
+    for given, ours in (([], True), (["--settings", '{"statusLine": {"type": "command", "command": "date"}}'], False)):
+        settings = claude.Settings(given, RunDirectory(tmp_path), str(tmp_path))
+        table = json.loads(Path(settings.arguments({}, [])[1]).read_text())
+        assert ("line-" in table["statusLine"]["command"]) is settings.has_line is ours
+        os.close(settings.held[1])
 
 
 def test_the_settings_file_is_private_and_swept_only_when_nobody_holds_it(tmp_path: Path) -> None:
-    settings = claude.Settings(["--settings", '{"x": 1}', "-p", "hi"], tmp_path)
+    settings = claude.Settings(["--settings", '{"x": 1}', "-p", "hi"], RunDirectory(tmp_path))
     arguments = settings.arguments({"ANTHROPIC_MODEL": "m"}, ["--bare"])
     assert arguments[0] == "--settings"
     assert arguments[2:] == ["--bare", "-p", "hi"]
@@ -235,7 +297,9 @@ def test_progress_is_a_bar_or_a_tenth() -> None:
 def test_the_end_of_npms_log_is_its_reason_not_its_hint() -> None:
     said = "npm error code ENOTFOUND\nnpm error network x\n\nnpm error A complete log of this run can be found in: y\n"
     assert install.last_lines(said) == "npm error code ENOTFOUND\nnpm error network x"
-    assert install.last_lines("") == "(it said nothing)"
+    assert install.last_lines("") == ""
+    assert install.ending(1) == "with status 1"
+    assert install.ending(-9) == "by SIGKILL (too little memory?)"
 
 
 @pytest.mark.parametrize("word", words.OURS)
