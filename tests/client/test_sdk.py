@@ -248,7 +248,7 @@ def test_the_events_of_a_stream_come_in_the_apis_order(terminal: Session) -> Non
     assert len(kinds) - kinds[::-1].index(delta) - 1 < kinds.index("content_block_stop")
     start, end = events[0][1]["message"], dict(events)["message_delta"]
     assert (start["content"], start["stop_reason"]) == ([], None)
-    assert end["delta"] == {"stop_reason": "end_turn", "stop_sequence": None}
+    assert end["delta"] == {"stop_reason": "end_turn", "stop_sequence": None, "stop_details": None}
     assert end["usage"]["output_tokens"] > 0
 
 

@@ -1,5 +1,6 @@
 """Nothing that a client keeps in its history is refused: it would be sent again with every turn, for good."""
 
+import itertools
 import json
 from typing import Any
 
@@ -126,6 +127,7 @@ INPUTS: list[tuple[str, dict[str, Any]]] = [
     ('{"id": [-%s]}' % ("9" * 3999), {"id": [-int("9" * 3999)]}),
     ('{"id": %s}' % ("9" * 5000), {"id": "9" * 5000}),
     ('{"x": 1e400, "y": -1e999, "z": 1.5}', {"x": "1e400", "y": "-1e999", "z": 1.5}),
+    ('{"x": NaN, "y": [-Infinity, 101430401067733731908]}', {"x": "NaN", "y": ["-Infinity", 101430401067733731908]}),
     ("null", {}),
     ('""', {}),
     ('"{\\"a\\": 1}"', {"a": 1}),
@@ -151,6 +153,16 @@ def test_half_a_character_is_shown_as_one_that_is_missing() -> None:
     """Programs that cut a text where they count 16 bits leave one."""
     assert said({"type": "text", "text": "cat \ud83d"}) == ["cat \ufffd"]
     assert said({"type": "text", "text": "\ude00\U0001f600\ud83d\ud83d"}) == ["\ufffd\U0001f600\ufffd\ufffd"]
+
+
+def test_halves_are_told_from_whole_ones_and_from_what_only_looks_so() -> None:
+    for length in range(1, 5):
+        for pieces in itertools.product(["\\\\", "\\ud83d", "\\ude00", "ud83d", "a"], repeat=length):
+            written = f'"{"".join(pieces)}"'
+            body = f'{{"model": "m", "max_tokens": 1, "messages": [{{"role": "user", "content": {written}}}]}}'
+            [block] = api.conversation(api.parse_messages(body.encode())).messages[0].blocks
+            expected = json.loads(written).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            assert block == Text(expected), written
 
 
 def result(**fields: Any) -> list[Any]:
