@@ -8,8 +8,10 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 NODE = "22.23.3"
 """For packages that want more than the machine's own node is."""
@@ -32,6 +34,8 @@ PYPI = {
     "llm": ("llm==0.36", "llm-anthropic==0.30"),
     "mini": ("mini-swe-agent==2.4.6",),
 }
+REGISTRY = "npm's registry"
+"""Stands for its host, which each machine may have set to another."""
 LIMIT = 900
 """Seconds for one of them over a slow line; aider brings 700 MB."""
 
@@ -63,6 +67,13 @@ def installed(name: str) -> Installed:
 def run(*words: str) -> None:
     done = subprocess.run(words, capture_output=True, text=True, timeout=LIMIT)
     assert done.returncode == 0, f"{words}:\n{done.stderr[-2000:]}"
+
+
+@cache
+def registry() -> str:
+    """The host that npm installs from."""
+    said = subprocess.run(["npm", "config", "get", "registry"], capture_output=True, text=True, check=True).stdout
+    return urlsplit(said.strip()).hostname or ""
 
 
 def node() -> str:

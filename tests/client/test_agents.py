@@ -99,7 +99,7 @@ CASES = {
             (".config/opencode/.gitignore", ".local/share/opencode/*", ".local/state/opencode/*"),
             ((".config/opencode/opencode.json", SETTINGS),),
             # It fetches a package for plugins into its own folder, where that is missing.
-            ("name registry.npmjs.org",),
+            (f"name {packages.REGISTRY}",),
         ),
         Case(
             "cn",
@@ -213,7 +213,8 @@ def files(home: Home) -> dict[str, bytes]:
 
 def judge(case: Case, home: Home, visit: Visit) -> None:
     """It has called nobody, changed nothing of the user's, and written down nothing of ours."""
-    assert set(visit.calls) <= set(case.calls), visit.calls
+    calls = {call.replace(packages.registry(), packages.REGISTRY) for call in visit.calls}
+    assert calls <= set(case.calls), visit.calls
     strange = [path for path in visit.changed if not any(fnmatch(path, pattern) for pattern in case.leaves)]
     assert not strange, strange
     assert not {path for path, _ in case.owns} & set(visit.changed)

@@ -61,6 +61,7 @@ def test_no_body_makes_a_500_or_a_hang(request: pytest.FixtureRequest, model: st
 def test_no_history_that_the_official_types_allow_is_refused(request: pytest.FixtureRequest, model: str) -> None:
     """A client would send it again with every turn."""
     terminal: Terminal = request.getfixturevalue(model)
+    terminal.whole({})  # it takes the model a moment to come
 
     @settings(
         max_examples=HISTORIES,
