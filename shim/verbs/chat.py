@@ -17,7 +17,8 @@ MARK = '"""'
 LEAVE = ("/bye", "/exit", "/quit")
 
 HELP = f"""\
-  {MARK}          begins and ends a question of several lines; a \\ goes on in the next
+  {MARK}          begins and ends a question of several lines
+  \\            at the end of a line: the question goes on in the next
   /file PATH   ask about a file: its text goes with the next question
   /clear       begin a new conversation
   /bye         leave; so does Ctrl-D
