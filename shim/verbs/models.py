@@ -22,7 +22,7 @@ EXAMPLES = (
     ("claude-local models", "all, and our choice for this machine"),
     ("claude-local models pull qwen3-4b", "fetch it, or go on; check what is there"),
     ("claude-local models show qwen3-4b", "what is known of it"),
-    ("claude-local models use qwen3-4b", "make it the default; without a name: choose"),
+    ("claude-local models use qwen3-4b", "the default; without a name: choose"),
     ("claude-local models use ./my-model", "a folder of yours"),
     ("claude-local models rm owner/name", "delete it from this disk"),
 )

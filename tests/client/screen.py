@@ -12,6 +12,8 @@ from typing import Self
 from tests.client.home import Home
 
 COLUMNS, LINES = 120, 50
+READY = "local: "
+"""On Claude Code's screen once it listens: the status line that it is given."""
 NUMBERS = itertools.count()
 
 

@@ -73,7 +73,7 @@ def test_words_of_claude_codes_own_are_not_disturbed(home: Home) -> None:
 def test_the_barest_one_works_on_a_terminal_too(home: Home) -> None:
     trust(home)
     with Screen(home, *SHIM, "--local-profile", "bare") as screen:
-        screen.wait_for("? for shortcuts")
+        screen.wait_for("\u276f")
         screen.submit("run echo river stone lamp")
         screen.wait_for("The command printed: river stone lamp")
 

@@ -7,11 +7,9 @@ import pytest
 
 from tests.client.conftest import machine
 from tests.client.home import SHIM, Home
-from tests.client.screen import Screen, trust
+from tests.client.screen import READY, Screen, trust
 from tests.client.test_tool_loops import WORDS
 from tests.process.fake_sidecar import wait_until
-
-READY = "? for shortcuts"
 
 
 def is_running(home: Home) -> bool:
@@ -29,7 +27,7 @@ def test_escape_ends_an_answer_within_a_second_and_the_next_turn_works(home: Hom
     with Screen(home, *few) as screen:
         screen.wait_for(READY)
         screen.submit("say river stone forever")
-        screen.wait_for("river stone " * 5)
+        screen.wait_for("river stone " * 5, "local: writing", "tokens/s")
         assert is_running(home)
         screen.press("Escape")
         wait_until(lambda: not is_running(home), 1.0)

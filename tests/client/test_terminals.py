@@ -209,9 +209,9 @@ def test_stop_ends_everything_and_the_next_request_starts_it_again(home: Home, t
 
 
 def test_stop_and_status_where_nothing_runs_start_nothing(lonely: Home) -> None:
-    for word in ("status", "stop"):
+    for word, said in (("status", "nothing runs"), ("stop", "nothing was running")):
         result = lonely.call(word)
-        assert (result.returncode, result.stdout) == (0, "nothing runs\n")
+        assert (result.returncode, result.stdout) == (0, f"{said}\n")
     assert not lonely.machine.processes()
 
 

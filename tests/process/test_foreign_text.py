@@ -48,16 +48,18 @@ def test_lines_on_a_terminal_are_folded_between_words(home: Home) -> None:
 
 
 INTERRUPTED = """
-import os, runpy, signal, sys
+import os, signal, sys
 class Finder:
-    left = int(sys.argv.pop(1))
+    left = int(sys.argv[1])
     def find_spec(self, *_):
         self.left -= 1
         if not self.left:
             os.kill(os.getpid(), signal.SIGINT)
+del sys.argv[:2]
+with open(sys.argv[0]) as file:
+    code = compile(file.read(), sys.argv[0], "exec")
 sys.meta_path.insert(0, Finder())
-del sys.argv[0]
-runpy.run_path(sys.argv[0], run_name="__main__")
+exec(code, {"__name__": "__main__", "__file__": sys.argv[0]})
 """
 """Runs the shim, and sends it a Ctrl-C when it imports its Nth module. What comes before that is the interpreter's."""
 

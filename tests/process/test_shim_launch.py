@@ -306,9 +306,9 @@ def test_the_sidecar_is_started_far_from_the_terminal_and_its_secrets(place: Pla
 
 
 def test_status_and_stop_when_nothing_runs(place: Place) -> None:
-    for word in ("status", "stop"):
+    for word, said in (("status", "nothing runs"), ("stop", "nothing was running")):
         result = place.call(word)
-        assert (result.returncode, result.stdout) == (0, "nothing runs\n")
+        assert (result.returncode, result.stdout) == (0, f"{said}\n")
     assert place.status() == {"running": False}
     assert not place.starts()
 
