@@ -70,6 +70,9 @@ class GrammarProcessor:
         return mx.where(mx.array(self._end), logits, -mx.inf)
 
     def _take(self, token: int) -> None:
+        if self._marker and self._end[token]:  # no further call: the answer has ended, and this is asked once more
+            self._over = True
+            return
         self._taken.append(token)
         self._loops.add(token)
         self._matcher.consume_token(token)

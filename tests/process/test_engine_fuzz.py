@@ -15,6 +15,7 @@ import pytest
 
 from sidecar import frames
 from sidecar.anthropic import request as api
+from sidecar.anthropic import tools
 from sidecar.errors import RequestError
 from tests import mutations
 from tests.models import make_tiny
@@ -120,7 +121,7 @@ def read(body: dict[str, object]) -> frames.Generate:
         sampling=api.sampling(parsed),
         max_tokens=min(parsed.max_tokens, 8),
         stop=api.stop_sequences(parsed),
-        forced=api.forced_tools(parsed),
+        forced=tools.forced(parsed),
         parallel=api.parallel_calls(parsed),
         thinking_budget=api.thinking_budget(parsed),
     )
