@@ -8,7 +8,6 @@ import hashlib
 import json
 import logging
 import signal
-import sys
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,6 +16,7 @@ from subprocess import DEVNULL, PIPE
 import trio
 
 from sidecar.anthropic.remarks import Extract
+from sidecar.control import program
 
 PROCESSES = 2
 """Documents that are read at once, of all clients together."""
@@ -32,7 +32,7 @@ ENTRY = 1000
 """What an extract without a text counts."""
 TOTAL = 8_000_000
 """Characters of all texts of one request: no window has room for more, and a frame to the engine has an end."""
-READER = ["-m", "sidecar.pdf"]
+READER = program("sidecar.pdf")
 MEMORY_STATUS = 77
 """As in `sidecar.pdf`, which only its own process imports."""
 TOO_LONG, TOO_LARGE, BROKEN = "it takes too long", "it takes too much memory", "the program that reads it ended"
@@ -99,9 +99,9 @@ def _size(extract: Extract) -> int:
 
 async def extract(document: str) -> Extract:
     """Have a process read it; UNTRIED where none can be started."""
-    began, command = trio.current_time(), [sys.executable, "-I", *READER]
+    began = trio.current_time()
     try:
-        process = await trio.lowlevel.open_process(command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL)
+        process = await trio.lowlevel.open_process(READER, stdin=PIPE, stdout=PIPE, stderr=DEVNULL)
     except OSError as error:
         log.warning("no process can be started for a document: %s", error.strerror)
         return UNTRIED

@@ -45,7 +45,7 @@ def main() -> None:
     from sidecar import engine_process, serve
 
     change(changes)
-    engine_process.WORKER[:] = [__file__]
+    engine_process.WORKER[:] = [sys.executable, "-I", __file__]
     serve.main()
 
 

@@ -146,7 +146,7 @@ class Reader:
 @pytest.fixture
 def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
     reader = Reader(tmp_path)
-    monkeypatch.setattr(documents, "READER", [str(reader.script)])
+    monkeypatch.setattr(documents, "READER", [sys.executable, "-I", str(reader.script)])
     yield reader
 
 
@@ -232,7 +232,7 @@ async def test_a_machine_without_room_for_a_process_is_asked_again(
     reader.does(WORDS)
     known = Documents()
     with monkeypatch.context() as broken:
-        broken.setattr(sys, "executable", "/no/such/program")
+        broken.setattr(documents, "READER", ["/no/such/program"])
         assert await known.read(["one"]) == {"one": documents.UNTRIED}
     assert await known.read(["one"]) == {"one": Extract(1, ("words",))}
 
