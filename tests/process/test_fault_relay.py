@@ -93,7 +93,7 @@ def test_a_browser_is_refused_whatever_it_asks(place: Place, session: Session, p
     kill_sidecar(place)
     for page in [*PAGES, {"origin": f"http://127.0.0.1:{session.port}"}, {"host": f"user@127.0.0.1:{session.port}"}]:
         answer = session.ask(path, **page)
-        assert status_of(answer) == 403, page
+        assert status_of(answer) == (400 if page.get("host", "") is None else 403), page  # HTTP/1.1 needs a Host
         assert b"access-control" not in answer.lower()
     assert len(place.starts()) == 1
 

@@ -77,7 +77,7 @@ def test_a_newer_input_sends_it_to_the_setup(checkout: Path, tmp_path: Path, cha
 
 
 def test_the_shell_scripts_are_clean() -> None:
-    files = [*sorted((ROOT / "bin").iterdir()), ROOT / "shim" / "environment.sh"]
+    files = [*sorted(path for path in (ROOT / "bin").iterdir() if path.is_file()), ROOT / "shim" / "environment.sh"]
     result = subprocess.run(
         [Path(sys.executable).with_name("shellcheck"), "-x", *files], cwd=ROOT, capture_output=True, text=True
     )

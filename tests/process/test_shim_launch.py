@@ -38,7 +38,7 @@ def test_a_missing_command_is_127_and_starts_nothing(place: Place) -> None:
 def test_a_mistyped_word_of_ours_is_answered_with_a_hint(place: Place) -> None:
     result = place.call("statsu")
     assert result.returncode == 127
-    assert "claude-local help" in result.stderr
+    assert "did you mean claude-local status?" in result.stderr
 
 
 def test_a_command_that_cannot_run_is_126(place: Place) -> None:
