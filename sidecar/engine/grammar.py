@@ -64,12 +64,14 @@ _ANSWER = "output_config.format.schema"
 """What an answer's schema is called where the client has it."""
 
 
-def _refuse_empty(read: Narrowed, dropped: tuple[str, ...]) -> None:
+def _refuse_empty(read: Narrowed, dropped: tuple[str, ...], held: dict[str, Any]) -> None:
     """Raise ValueError for a schema of an answer that holds nothing, or refers to what it does not have: its author
     has no use for just any JSON."""
     nowhere = [place for place in read.malformed if "$ref" in place]
-    if nowhere or WHOLE in (*read.loose, *dropped):
-        raise ValueError(f"{_ANSWER}: it cannot be enforced: {'; '.join([*nowhere, *read.loose, *dropped])[:300]}")
+    nothing = () if held else read.malformed
+    if nowhere or nothing or WHOLE in (*read.loose, *dropped):
+        why = "; ".join([*nowhere, *nothing, *read.loose, *dropped])[:300]
+        raise ValueError(f"{_ANSWER}: it cannot be enforced: {why}")
 
 
 class TooComplex(ValueError):
@@ -238,7 +240,7 @@ class Grammars:
         narrow = without(read.schema, COSTLY) if level else read.schema
         held, dropped = compiling(narrow, self._problem)
         if name == _ANSWER:
-            _refuse_empty(read, dropped)
+            _refuse_empty(read, dropped, held)
         self._say(name, "read as absent, since it is malformed", read.malformed)
         self._say(name, "not held while it is written, and not checked", (*read.loose, *dropped))
         return self._json(held)

@@ -101,14 +101,12 @@ def neighbour(demo: Terminal) -> Iterator[Neighbour]:
     neighbour.end()
 
 
-def sent(terminal: Terminal, burden: Burden) -> int:
+def sent(terminal: Terminal, path: str, body: bytes) -> int:
     """The status that comes of it."""
     connection = http.client.HTTPConnection("127.0.0.1", terminal.session.port, timeout=PATIENCE_S)
     try:
         with suppress(BrokenPipeError, ConnectionResetError):  # a body that is too large is not read to its end
-            connection.request(
-                "POST", burden.path, burden.body(terminal.model), {"authorization": f"Bearer {terminal.session.token}"}
-            )
+            connection.request("POST", path, body, {"authorization": f"Bearer {terminal.session.token}"})
         answer = connection.getresponse()
         answer.read()
         return answer.status
