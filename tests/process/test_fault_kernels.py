@@ -55,9 +55,11 @@ class Machine:
     def plant(self, names: list[str]) -> None:
         """Put a library that says who loads it where mlx would look for these kernels."""
 
+        # Looked up here: the other user may not be let into the folder of this checkout.
+        folder = self.shared / "mlx" / version("mlx") / "cpu"
+
         def act() -> None:
             os.umask(0o022)
-            folder = self.shared / "mlx" / version("mlx") / "cpu"
             folder.mkdir(parents=True)
             source, library = self.shared / "marker.cpp", self.shared / "marker.so"
             source.write_text(MARKER.format(said=self.said))
