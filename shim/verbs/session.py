@@ -75,17 +75,17 @@ class Session:
 
     def stream(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """The events of one answer, as they come. Leaving off closes the connection, which cancels the request."""
+        stopped = False
         with self._asked(MESSAGES, {"stream": True, **body}) as answer:
-            for line in answer:
+            for line in answer:  # to the end of the body: who leaves before it gives the request up
                 if line.startswith(b"data: "):
                     event: dict[str, Any] = json.loads(line[len(b"data: ") :])
                     if event["type"] == "error":
                         raise failure(event)
                     yield event
-                    if event["type"] == "message_stop":
-                        return
-            # While the sidecar is there it breaks off what the engine's end has broken off.
-            raise EOFError(f"the {'engine' if self._lease.alive() else 'sidecar'} has ended")
+                    stopped = event["type"] == "message_stop"
+            if not stopped:  # while the sidecar is there it breaks off what the engine's end has broken off
+                raise EOFError(f"the {'engine' if self._lease.alive() else 'sidecar'} has ended")
 
     def count(self, body: dict[str, Any]) -> int:
         """How many tokens a prompt has."""

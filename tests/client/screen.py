@@ -75,7 +75,7 @@ class Screen:
         self.wait_for(text)
         self.press("Enter")
 
-    def wait_for(self, *texts: str, seconds: float = 60.0) -> str:
+    def wait_for(self, *texts: str, seconds: float = 180.0) -> str:
         """The screen, once all the texts are on it."""
         limit = time.monotonic() + seconds
         while not all(text in (screen := self.text()) for text in texts):
