@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 
+from tests import kernels
 from tests.process.fake_sidecar import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,6 +87,7 @@ class Home:
         self.project = self.folder / "project"
         shutil.rmtree(self.folder, ignore_errors=True)
         self.project.mkdir(parents=True)
+        kernels.lend(self.folder)
         self.machine = machine
         self.model = MODEL
         self.environment = {name: os.environ[name] for name in PASSED if name in os.environ}

@@ -256,7 +256,7 @@ def test_an_agent_uses_its_tool_asks_nobody_else_and_leaves_nothing_of_ours(
     judge(case, home, visited)
 
 
-GREETED = [name if name in ("pi", "llm") else pytest.param(name, marks=pytest.mark.full) for name in CASES]
+GREETED = [name if name == "pi" else pytest.param(name, marks=pytest.mark.full) for name in CASES]
 
 
 @pytest.mark.parametrize("name", GREETED)

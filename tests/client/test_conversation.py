@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from tests.client.random_model import RandomModel, random_model
+from tests.conftest import FULL
 
-TURNS = 20
+TURNS = 20 if FULL else 10
 SYSTEM = "You are a careful assistant that works in a folder of files. " * 150
 SCHEMA: Any = {
     "type": "object",
@@ -54,7 +55,7 @@ def reply_to(message: Any, turn: int) -> list[Any]:
     [{"type": "disabled"}, pytest.param({"type": "adaptive", "display": "omitted"}, marks=pytest.mark.full)],
     ids=["", "thinking"],
 )
-def test_twenty_turns_read_only_what_is_new(model: RandomModel, thinking: Any) -> None:
+def test_turns_read_only_what_is_new(model: RandomModel, thinking: Any) -> None:
     messages: list[Any] = [{"role": "user", "content": f"Begin, {thinking['type']}."}]
     shares, known, cut, missed, results = [], 0, False, 0, 0
     for turn in range(TURNS):

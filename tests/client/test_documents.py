@@ -56,6 +56,7 @@ class Conversation:
 
 @pytest.fixture
 def conversation(home: Home) -> Iterator[Conversation]:
+    home.environment["CLAUDE_LOCAL_PROFILE"] = "bare"  # 1,000 tokens to read instead of 21,000
     streams = ("--input-format", "stream-json", "--output-format", "stream-json", "--verbose")
     yield Conversation(home.start("--print", *streams, "--allowedTools", "Read"))
 

@@ -14,6 +14,7 @@ from tests.client.test_claude_code import OTHER_WORDS
 @pytest.fixture
 def screen(lonely: Home) -> Iterator[Screen]:
     trust(lonely)
+    lonely.environment["CLAUDE_LOCAL_PROFILE"] = "lean"  # 4,500 tokens to read instead of 21,000
     with Screen(lonely, *SHIM, "claude") as screen:
         yield screen
 

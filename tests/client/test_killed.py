@@ -25,7 +25,7 @@ ROUNDS = 50 if FULL else 1
 @pytest.fixture
 def home(claude: Path) -> Iterator[Home]:
     """On a machine of its own: what is killed is the command's own sidecar."""
-    with machine(grace=600) as place:
+    with machine(grace=600, CLAUDE_LOCAL_PROFILE="bare") as place:
         home = Home("home", place, claude)
         yield home
         home.close()

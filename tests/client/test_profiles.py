@@ -78,8 +78,13 @@ def test_the_barest_one_works_on_a_terminal_too(home: Home) -> None:
         screen.wait_for("The command printed: river stone lamp")
 
 
-def test_a_short_window_chooses_a_smaller_prompt_and_says_so_once(claude: Path) -> None:
-    with machine(grace=600, CLAUDE_LOCAL_CONTEXT="16000", CLAUDE_LOCAL_PROFILE="auto") as place:
+def test_a_short_window_chooses_a_smaller_prompt_and_says_so_once(claude: Path, read: Path) -> None:
+    surroundings = {
+        "CLAUDE_LOCAL_CONTEXT": "16000",
+        "CLAUDE_LOCAL_PROFILE": "auto",
+        "CLAUDE_LOCAL_DISK_CACHE": str(read),
+    }
+    with machine(grace=600, **surroundings) as place:
         home = Home("home", place, claude)
         with Recorder(home, claude) as recorder:
             result = home.call("--print", "Hello in 5 words")

@@ -22,9 +22,9 @@ def few() -> tuple[str, ...]:
     return (*SHIM, "claude", "--tools", "Read,Bash,ExitPlanMode")
 
 
-def test_escape_ends_an_answer_within_a_second_and_the_next_turn_works(home: Home, few: tuple[str, ...]) -> None:
+def test_escape_ends_an_answer_within_a_second_and_the_next_turn_works(home: Home) -> None:
     trust(home)
-    with Screen(home, *few) as screen:
+    with Screen(home, *SHIM, "--local-profile", "bare") as screen:
         screen.wait_for(READY)
         screen.submit("say river stone forever")
         screen.wait_for("river stone " * 5, "local: writing", "tokens/s")

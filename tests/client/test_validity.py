@@ -48,6 +48,7 @@ def check(message: Any, index: int) -> None:
     validate(call.input, SCHEMAS[call.name])
 
 
+@pytest.mark.full
 def test_every_forced_call_fits_its_schema(model: RandomModel) -> None:
     def one(index: int) -> None:
         check(model.ask(GO, max_tokens=8000, **forced(index)), index)

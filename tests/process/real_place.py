@@ -5,6 +5,7 @@ import sys
 import time
 from pathlib import Path
 
+from tests import kernels
 from tests.process import census, light_sidecar
 from tests.process.fake_sidecar import Place, Session, read_answer, wait_until
 
@@ -22,7 +23,9 @@ class RealPlace(Place):
         super().__init__(folder)
         del self.environment["CLAUDE_LOCAL_TEST_SIDECAR"]
         self.environment |= {"CLAUDE_LOCAL_MODEL": "demo", "CLAUDE_LOCAL_GRACE": str(grace)}
-        if light:
+        if not light:
+            kernels.lend(folder)
+        else:
             self.environment["CLAUDE_LOCAL_TEST_SIDECAR"] = f"{sys.executable} -I {light_sidecar.__file__}"
 
     def sidecars(self) -> list[int]:
@@ -97,4 +100,5 @@ def persistent_ask(session: Session, words: str = "Hello", **fields: object) -> 
 
 
 def complete(answer: bytes) -> bool:
-    return b'"stop_reason"' in answer and answer.rstrip().endswith(b"}")
+    """An answer that took long comes in chunks, of which the last is empty."""
+    return b'"stop_reason"' in answer and answer.rstrip().endswith((b"}", b"}\r\n0"))

@@ -393,6 +393,7 @@ def test_a_relay_that_is_killed_is_started_again(place: Standing, manager: Servi
 
 def test_the_relay_of_a_service_holds_no_lease_of_its_own(place: Standing, manager: ServiceManager) -> None:
     """Only requests are use: an open session that asks nothing keeps no memory."""
+    place.ways(grace=3)
     assert place.ask("/echo")[0] == 200
     leases = place.status()["leases"]
     assert [(lease["command"], lease["strong"]) for lease in leases] == [("global mode", False)]

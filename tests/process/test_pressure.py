@@ -75,8 +75,8 @@ def test_every_level_acts_in_time_and_what_is_released_is_used_again(machine: Sm
     sidecar.start()
     sidecar.lease().until("ready")
     assert machine.memory()["status"] == "Safe"
-    assert [post(sidecar, words(1200, seed), 4)[0] for seed in range(3)] == [200] * 3
-    wait_until(lambda: machine.memory()["prefix_cache_gb"] > 0.1)  # with the next heartbeat
+    assert [post(sidecar, words(600, seed), 4)[0] for seed in range(2)] == [200] * 2
+    wait_until(lambda: machine.memory()["prefix_cache_gb"] > 0.03)  # with the next heartbeat
     kept = machine.memory()["prefix_cache_gb"]
 
     machine.fill(0.9 * machine.caution)
@@ -224,7 +224,7 @@ def test_health_answers_at_once_while_the_model_loads_and_reads(short_dir: Path,
         sidecar.start()
         lease = sidecar.lease()
         loading = health_times(sidecar, lambda: lease.until("ready"))
-        reading = health_times(sidecar, lambda: post(sidecar, words(1500, 1), 4))
+        reading = health_times(sidecar, lambda: post(sidecar, words(600, 1), 4))
         for name, times in (("loading", loading), ("reading", reading)):
             middle = times[len(times) // 2]
             print(

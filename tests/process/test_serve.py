@@ -40,6 +40,7 @@ class Served:
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data, headers)
         try:
             with urllib.request.urlopen(request, timeout=120) as answer:
+                answer.read()  # one that takes long has its head early
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             with error:
