@@ -35,7 +35,7 @@ def test_a_session_greets_asks_before_it_runs_shows_its_context_and_leaves_nothi
     assert (lonely.project / "ran").exists()
 
     screen.submit("/context")
-    screen.wait_for("Estimated usage by category", "System tools:", "Free space:")
+    screen.wait_for("by category", "System tools:", "Free space:")
 
     screen.submit("/exit")
     assert screen.wait_for_end() == 0
