@@ -12,8 +12,12 @@ from typing import NamedTuple
 
 NEVER = float("inf")
 PREFIX = "CLAUDE_LOCAL_"
+KV_BITS = {"16": (16, 16), "8": (8, 8), "8/4": (8, 4), "4": (4, 4)}
+"""Formats of KV caches, the finest first: bits for each number of the keys and of the values."""
+KV_GROUP = 32
+"""Numbers of a quantised KV cache that share a scale and an offset: the fewest that mlx quantises together."""
 CHOICES = {
-    "kv_bits": ("auto", "16", "8", "4"),
+    "kv_bits": ("auto", *KV_BITS),
     "profile": ("auto", "full", "lean", "bare"),
     "log_level": ("debug", "info", "warning", "error"),
 }
@@ -40,7 +44,8 @@ class Config(NamedTuple):
     cache_gb: float = 0.0
     """Memory for cached prefixes in GB; 0 = a quarter of what is free once the model is loaded."""
     kv_bits: str = "auto"
-    """auto | 16 | 8 | 4: bits for each number of a KV cache; auto = fewer where 16 would leave too short a window."""
+    """auto | 16 | 8 | 8/4 | 4: bits for each number of a KV cache, 8/4 = keys in 8 and values in 4; auto = fewer where
+    16 would leave too short a window."""
     disk_cache: str = ""
     """Where prefixes are kept on disk; empty = the platform's place, off = nowhere."""
     disk_cache_gb: float = 8.0
@@ -117,7 +122,9 @@ def settings(environment: Mapping[str, str], text: str | None = None) -> dict[st
         if variable in environment:
             found[name] = Setting(_parse(variable, environment[variable], default), variable)
         elif name in table:
-            found[name] = Setting(_parse(f"{path}: {name}", table[name], default), str(path))
+            # `kv_bits = 8` is a number there, and one of the words.
+            raw = str(table[name]) if name in CHOICES and type(table[name]) is int else table[name]
+            found[name] = Setting(_parse(f"{path}: {name}", raw, default), str(path))
         else:
             found[name] = Setting(default)
     return found
@@ -140,6 +147,7 @@ def _checked(found: Mapping[str, Setting]) -> Config:
     for name, choices in CHOICES.items():
         if str(values[name]).lower() not in choices:
             raise ConfigError(f"{name}: {values[name]!r} is none of {', '.join(choices)}.")
+        values[name] = str(values[name]).lower()
     config = Config(**values)  # type: ignore[arg-type]  # _parse gives each field the type of its default
     if not NEVER > config.memory_caution_gb >= config.memory_critical_gb >= config.memory_emergency_gb:
         raise ConfigError("memory_caution_gb, memory_critical_gb and memory_emergency_gb must fall in this order.")

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from sidecar.config import KV_GROUP
 from sidecar.models import ALIASES
 
 DEMO = Path(__file__).parent / "engine" / "demo"
@@ -155,11 +156,11 @@ PLAIN_KV = frozenset({"llama", "mistral", "phi3", "qwen2", "qwen2_moe", "qwen3",
 
 
 def kv_group(config: dict[str, Any]) -> int:
-    """The size of the groups in which mlx quantises this model's heads; 0 = its KV caches cannot be quantised."""
+    """The size of the groups in which this model's heads are quantised; 0 = its KV caches cannot be."""
     types = config.get("layer_types") or ()
     if config.get("model_type") not in PLAIN_KV or any(kind != "full_attention" for kind in types):
         return 0
-    return next((size for size in (64, 32) if _head_dim(config) and _head_dim(config) % size == 0), 0)
+    return KV_GROUP if _head_dim(config) and _head_dim(config) % KV_GROUP == 0 else 0
 
 
 def _window(config: dict[str, Any], path: Path) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from sidecar.config import KV_BITS
 from sidecar.download import ModelFiles
 from sidecar.models import MODELS
 
@@ -14,8 +15,8 @@ GB = 1e9
 SHORTEST_WINDOW = 4096
 """Below this no agent's first request fits, so a smaller window would only hide the real problem."""
 AMPLE_WINDOW = 24_576
-"""An agent's first request twice. A longer window is not worth what quantised caches cost: some of the model's
-precision, and streams that are decoded one by one."""
+"""An agent's first request twice. A longer window is not worth what quantised caches cost of the model's
+precision."""
 LONGEST_ANSWER = 32000
 """What Claude Code asks of models that it does not know."""
 STEP = 256
@@ -46,8 +47,8 @@ class Limits:
     context_window: int
     output_limit: int
     cache_bytes: int
-    kv_bits: int = 16
-    """Bits for each number of a KV cache; 16 = as the model computes them."""
+    kv_bits: str = "16"
+    """Bits for each number of a KV cache, a name of KV_BITS; 16 = as the model computes them."""
 
 
 def limits(
@@ -56,41 +57,47 @@ def limits(
     caution: float,
     context: int = 0,
     cache_gb: float = 0.0,
-    kv_bits: int | None = None,
+    kv_bits: str = "auto",
 ) -> Limits:
     """`available`: bytes free before the model is loaded, `caution`: what stays free of them; `context`, `cache_gb`,
-    `kv_bits`: the user's own limits, 0 or None = none. The window and the caches' format are chosen together."""
-    room = max(0, available - taken(files, 0, 16) - int(caution))
+    `kv_bits`: the user's own limits, 0 or auto = none. The window and the caches' format are chosen together."""
+    room = max(0, available - taken(files, 0, "16") - int(caution))
     longest = min(files.context_window, context or files.context_window)
-    bits = kv_bits or _kv_bits(files, room, min(longest, AMPLE_WINDOW))
-    bits = bits if files.kv_group else 16
+    bits = kv_bits if kv_bits != "auto" else _kv_bits(files, room, min(longest, AMPLE_WINDOW))
+    bits = bits if files.kv_group else "16"
     window = min(longest, max(_by_memory(files, room, bits), SHORTEST_WINDOW))
     cache = int(min(cache_gb * 1e9, room)) if cache_gb else room // 4
     return Limits(window, min(LONGEST_ANSWER, window // 4), max(cache, window * kv_bytes(files, bits)), bits)
 
 
-def kv_bytes(files: ModelFiles, bits: int) -> int:
+def kv_bytes(files: ModelFiles, bits: str) -> int:
     """Bytes of one token in caches of so many bits: each group of numbers has a scale and an offset beside them."""
-    if bits == 16 or not files.kv_group:
+    if bits == "16" or not files.kv_group:
         return files.bytes_per_token
-    numbers = files.bytes_per_token // files.kv_width
-    return numbers * bits // 8 + 2 * files.kv_width * numbers // files.kv_group
+    numbers = files.bytes_per_token // files.kv_width  # half of them keys
+    return numbers * sum(KV_BITS[bits]) // 16 + 2 * files.kv_width * numbers // files.kv_group
 
 
-def taken(files: ModelFiles, tokens: int, bits: int) -> int:
+def named(bits: str) -> str:
+    """The format as people read it."""
+    keys, _, values = bits.partition("/")
+    return f"KV caches in {keys} bits" + f" (values in {values})" * bool(values)
+
+
+def taken(files: ModelFiles, tokens: int, bits: str) -> int:
     """Bytes that one conversation of so many tokens takes, the model included."""
     fixed = files.weights_bytes + ENGINE_BYTES + transient_limit(files.weights_bytes)
     return fixed + tokens * kv_bytes(files, bits)
 
 
-def _by_memory(files: ModelFiles, room: int, bits: int) -> int:
+def _by_memory(files: ModelFiles, room: int, bits: str) -> int:
     # One full row twice: as it is decoded, and as the cached prefix of the next turn.
     return room // (2 * kv_bytes(files, bits)) if files.bytes_per_token else files.context_window
 
 
-def _kv_bits(files: ModelFiles, room: int, wanted: int) -> int:
+def _kv_bits(files: ModelFiles, room: int, wanted: int) -> str:
     """As many bits as leave the wanted window; where none do, as few as there are."""
-    return next((bits for bits in (16, 8) if _by_memory(files, room, bits) >= wanted), 4)
+    return next((bits for bits in KV_BITS if _by_memory(files, room, bits) >= wanted), list(KV_BITS)[-1])
 
 
 # Loading

@@ -137,8 +137,9 @@ class Load(Frame, frozen=True):
     """Memory that stays free: requests that would take of it do not begin."""
     limit_bytes: float = 0.0
     """The most that all our processes may hold; 0 = no limit."""
-    kv_bits: int = 16
-    """Bits for each number of a KV cache; 8 or 4 only for models whose caches can be quantised."""
+    kv_bits: str = "16"
+    """Bits for each number of a KV cache, a name of `config.KV_BITS`; fewer than 16 only for models whose caches can be
+    quantised."""
     disk_path: str = ""
     """Folder of the prefixes on disk, of all models; empty = they are kept in memory alone."""
     disk_bytes: int = 0
@@ -217,7 +218,7 @@ class Ready(Frame, frozen=True):
     """Tokens, prompt and answer together."""
     bytes_per_token: int
     """Measured growth of the KV cache, all layers."""
-    kv_bits: int = 16
+    kv_bits: str = "16"
     """Bits for each number of a KV cache, as in Load unless this model's cannot be quantised."""
     one_by_one: str = ""
     """Why streams are not decoded as one batch; empty = they are."""

@@ -91,8 +91,7 @@ class Library:
 
     def _limits(self, files: ModelFiles, free: int) -> Limits:
         config = self._config
-        bits = None if config.kv_bits == "auto" else int(config.kv_bits)
-        return limits(files, free, config.memory_caution_gb * GB, config.context, config.cache_gb, bits)
+        return limits(files, free, config.memory_caution_gb * GB, config.context, config.cache_gb, config.kv_bits)
 
     async def _on_disk(self) -> dict[str, Listed]:
         """What lies on disk. At most LIST_S seconds old: looking takes a process of its own and half a second."""

@@ -139,9 +139,9 @@ def judge_memory(
     here = f"{sample.available / fit.GB:.1f} of {sample.total / fit.GB:.1f} GB are free"
     if not files:
         return ok(f"{here}; {name} takes {size(weights)} and fits" if weights else here)
-    bits = None if settings.kv_bits == "auto" else int(settings.kv_bits)
-    found = fit.limits(files, sample.available, caution, settings.context, settings.cache_gb, bits)
+    found = fit.limits(files, sample.available, caution, settings.context, settings.cache_gb, settings.kv_bits)
     here += f"; {name} takes {size(weights)} and has room for {found.context_window:,} tokens"
+    here += f" with {fit.named(found.kv_bits)}" * (found.kv_bits != "16")
     wanted = min(files.context_window, settings.context or sys.maxsize, fit.AMPLE_WINDOW // 2)
     if found.context_window < wanted:
         fix = f"{advice}, or use a model whose tokens take less: CLAUDE_LOCAL_MODEL=qwen3-4b"

@@ -124,7 +124,7 @@ def here(item: Item) -> str:
     """What becomes of it in this machine's memory."""
     if item.limits is None:
         return f"{size(item.lacking)} short" if item.lacking else ""
-    bits = "" if item.limits.kv_bits == 16 else f", {item.limits.kv_bits}-bit"
+    bits = "" if item.limits.kv_bits == "16" else f", {item.limits.kv_bits}-bit"
     return f"{tokens(item.limits.context_window)}{bits}"
 
 

@@ -11,6 +11,7 @@ from rich.text import Text
 from shim.verbs.cache import size
 from shim.verbs.screen import plain
 from sidecar.control import GLOBAL
+from sidecar.fit import named
 
 RECENT = 3
 """Answered requests that are listed, the newest last."""
@@ -104,7 +105,7 @@ def model(table: dict[str, Any]) -> Text:
     if shown.get("context_window"):
         text.append(f", context {shown['context_window']:,} tokens")
     if shown.get("kv_bits"):
-        text.append(f", KV caches in {shown['kv_bits']} bits")
+        text.append(f", {named(str(shown['kv_bits']))}")
     if shown.get("one_by_one"):
         text.append(f", one stream at a time ({shown['one_by_one']})")
     return text

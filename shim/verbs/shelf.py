@@ -56,7 +56,7 @@ class Item:
     @property
     def long(self) -> int:
         """What it takes in a conversation of LONG tokens, in 16 bits."""
-        return fit.taken(self.files, LONG, 16)
+        return fit.taken(self.files, LONG, "16")
 
     @property
     def ample(self) -> bool:
@@ -85,8 +85,7 @@ def fitted(item: Item, free: int, settings: Config) -> Item:
     lacking = int(item.files.weights_bytes + fit.ENGINE_BYTES + caution - free)
     if lacking > 0:
         return replace(item, lacking=lacking)
-    bits = None if settings.kv_bits == "auto" else int(settings.kv_bits)
-    limits = fit.limits(item.files, free, caution, settings.context, settings.cache_gb, bits)
+    limits = fit.limits(item.files, free, caution, settings.context, settings.cache_gb, settings.kv_bits)
     tight = fit.taken(item.files, limits.context_window, limits.kv_bits) + caution > free
     return replace(item, limits=limits, tight=tight)
 

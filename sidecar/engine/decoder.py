@@ -187,4 +187,4 @@ class Decoder:
 
 def _trims(batch: Batch) -> bool:
     """Whether what was guessed wrongly can be taken out of its caches again."""
-    return all(type(layer) in (KVCache, QuantizedKVCache) for layer in batch.cache)
+    return all(type(layer) is KVCache or isinstance(layer, QuantizedKVCache) for layer in batch.cache)

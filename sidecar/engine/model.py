@@ -12,7 +12,6 @@ from typing import Any
 import mlx.core as mx
 import mlx_lm
 from llguidance.hf import from_tokenizer
-from mlx_lm.models.cache import KVCache, QuantizedKVCache, make_prompt_cache
 from mlx_lm.sample_utils import make_sampler
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 from msgspec.structs import astuple
@@ -21,15 +20,14 @@ from sidecar.engine.batch import Sampler
 from sidecar.engine.disk import Disk
 from sidecar.engine.findings import find_out
 from sidecar.engine.grammar import Grammars
+from sidecar.engine.kv import KvFormat, kv_format
 from sidecar.engine.prompt import PromptBuilder
 from sidecar.engine.row import Cache, Layout
-from sidecar.fit import Costs
+from sidecar.fit import Costs, named
 from sidecar.frames import Sampling
 
 POOL_LIMIT = 1 << 30
 """Most bytes that MLX may keep in its pool of freed buffers; its own default on Metal is nearly all memory."""
-KV_GROUPS = (64, 32)
-"""Sizes of the groups in which mlx quantises: the larger, the less their scales take."""
 POOL_SHARE = 16
 """Part of the memory (one in so many) that it may keep where that is less."""
 
@@ -51,7 +49,7 @@ class Model:
     pace: float
     defaults: Sampling
     """Used where a request names no value of its own."""
-    kv: "KvFormat"
+    kv: KvFormat
     one_by_one: str
     """Why streams must not be decoded as one batch; empty = they may."""
     pass_tokens: float
@@ -79,37 +77,6 @@ class Model:
         ]
 
 
-@dataclass(frozen=True, slots=True)
-class KvFormat:
-    """How keys and values are kept."""
-
-    bits: int = 16
-    """For each number; 16 = as the model computes them."""
-    group: int = 64
-    """Numbers that share a scale."""
-
-    def new_cache(self, weights: Any) -> Cache:
-        """Quantised from the first token on: to convert it later would take both at once."""
-        cache: Cache = make_prompt_cache(weights)
-        if self.bits == 16:
-            return cache
-        return [QuantizedKVCache(self.group, self.bits) for _ in cache]
-
-
-def kv_format(weights: Any, bits: int) -> KvFormat:
-    """The format with so many bits where this model's caches can be quantised, else the plain one."""
-    if bits == 16:
-        return KvFormat()
-    cache = make_prompt_cache(weights)
-    if all(type(layer) is KVCache for layer in cache):
-        mx.eval(weights(mx.zeros((1, 1), dtype=mx.int32), cache=cache))
-        sizes = {array.shape[-1] for layer in cache for array in (layer.keys, layer.values)}
-        if group := next((group for group in KV_GROUPS if all(size % group == 0 for size in sizes)), 0):
-            return KvFormat(bits, group)
-    log.warning("this model's KV caches cannot be quantised: they take 16 bits for each number, not %d", bits)
-    return KvFormat()
-
-
 @lru_cache(maxsize=64)
 def sampler(temperature: float, top_p: float, top_k: int) -> Sampler:
     """mlx-lm's, for logits as they are."""
@@ -122,7 +89,7 @@ def sampler(temperature: float, top_p: float, top_k: int) -> Sampler:
 
 
 def load(
-    path: Path, memory: int, kv_bits: int = 16, open_disk: Callable[[str], Disk | None] = lambda layout: None
+    path: Path, memory: int, kv_bits: str = "16", open_disk: Callable[[str], Disk | None] = lambda layout: None
 ) -> Model:
     """Load from a directory on disk; raises what mlx-lm raises for files that are missing or broken.
 
@@ -146,10 +113,9 @@ def load(
     except ValueError as error:
         log.warning("tools will be refused, since llguidance cannot read this tokenizer: %s", error)
         grammars = None
-    if kv.bits < 16:
-        one_by_one = "quantised KV caches cannot be batched"
-        log.info("KV caches take %d bits for each number, in groups of %d: streams take turns", kv.bits, kv.group)
-    elif one_by_one:
+    if not kv.plain:
+        log.info("%s, in groups of %d", named(kv.bits), kv.group)
+    if one_by_one:
         log.warning("streams are decoded one by one: %s", one_by_one)
     mx.clear_cache()
     return Model(

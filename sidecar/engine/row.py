@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import mlx.core as mx
-from mlx_lm.models.cache import KVCache, QuantizedKVCache, RotatingKVCache, _BaseCache
+from mlx_lm.models.cache import KVCache, RotatingKVCache, _BaseCache
+
+from sidecar.engine.kv import QuantisedRow
 
 Cache = list[Any]
 """mlx-lm's caches of one row, one per layer."""
@@ -110,6 +112,9 @@ class Layout:
         return [leaf for leaf in _leaves(cache) if _is_cut(_kind(leaf))]
 
 
+_CUT = {kind.__name__ for kind in (KVCache, QuantisedRow)}
+
+
 def _leaves(cache: Cache) -> list[Any]:
     """The caches themselves: a layer may have several, in a CacheList."""
     return [leaf for layer in cache for leaf in (_leaves(layer.caches) if hasattr(layer, "caches") else [layer])]
@@ -120,7 +125,7 @@ def _kind(leaf: Any) -> tuple[Any, ...]:
 
 
 def _is_cut(kind: tuple[Any, ...]) -> bool:
-    return kind[0] in (KVCache.__name__, QuantizedKVCache.__name__)
+    return kind[0] in _CUT
 
 
 def _arrays(leaf: Any) -> list[mx.array]:

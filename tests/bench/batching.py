@@ -1,9 +1,10 @@
 """What sharing a pass is worth: streams of several lengths in one batch, by groups, and in turns; and what guesses are
 worth, right and wrong. The decoder alone, in this process.
 
-    .venv/bin/python -m tests.bench.batching [rounds]
+    .venv/bin/python -m tests.bench.batching [rounds [bits]]
 
-Medians of the rounds, interleaved, in tokens per second of all streams together. mlx-lm's BatchGenerator beside it.
+Medians of the rounds, interleaved, in tokens per second of all streams together. `bits`: of the KV caches. mlx-lm's
+BatchGenerator beside it where they have 16, since it knows no others.
 """
 
 import os
@@ -42,7 +43,8 @@ def main() -> None:
     from sidecar.frames import Conversation, Generate, Message, Sampling, Text
 
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
-    model = load(bench_model(), 1 << 34)
+    bits = sys.argv[2] if len(sys.argv) > 2 else "16"
+    model = load(bench_model(), 1 << 34, bits)
     print(f"a pass costs as much as attending to {model.pass_tokens:.0f} tokens")
     mx.random.seed(3)
 
@@ -77,7 +79,7 @@ def main() -> None:
         return rate(lambda: len(batch.next_generated()), TOKENS * len(lengths))
 
     ways: dict[str, Callable[[list[int]], float]] = {
-        "mlx-lm": theirs,
+        **({"mlx-lm": theirs} if bits == "16" else {}),
         "one batch": lambda lengths: ours(lengths, 1e9),
         "groups": lambda lengths: ours(lengths, model.pass_tokens),
         "in turns": lambda lengths: ours(lengths, 0.001),

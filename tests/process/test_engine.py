@@ -172,10 +172,13 @@ def test_a_cached_prefix_gives_the_same_answer_as_a_fresh_one(engine: EngineProc
     assert text(cached) == text(fresh)
 
 
-def test_quantised_caches_are_reused_and_their_streams_take_turns(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "bits", [pytest.param("8", marks=pytest.mark.full), "8/4", pytest.param("4", marks=pytest.mark.full)]
+)
+def test_quantised_caches_are_reused_and_their_streams_share_passes(tmp_path: Path, bits: str) -> None:
     model, system = make_tiny(tmp_path, hidden_size=128), long_text(300)
-    with running(model, kv_bits=8) as engine:
-        assert (engine.first.kv_bits, bool(engine.first.one_by_one)) == (8, True)
+    with running(model, kv_bits=bits) as engine:
+        assert (engine.first.kv_bits, engine.first.one_by_one) == (bits, "")
         fresh = [engine.ask(said(words, system=system)) for words in ("hello", "what is this")]
         requests = [engine.submit(said(words, system=system)) for words in ("hello", "what is this")]
         again = engine.answers(*requests)

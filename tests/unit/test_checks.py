@@ -138,8 +138,9 @@ PHI = ModelFiles("/m", 2_149_000_000, 131_072, 393_216, 2, 32)
 @pytest.mark.parametrize(
     ("free", "level", "text", "fix"),
     [
-        (24 * GB, "ok", "room for", ""),
-        (8 * GB, "ok", "room for", ""),
+        (48 * GB, "ok", "tokens", ""),
+        (14 * GB, "ok", "tokens with KV caches in 8 bits (values in 4)", ""),
+        (8 * GB, "ok", "tokens with KV caches in 4 bits", ""),
         (5 * GB, "warning", "too few for an agent", "CLAUDE_LOCAL_MODEL="),
         (3 * GB, "failure", "only 3.0 GB of memory are free", "close something (most have browser 3.00 GB)"),
     ],

@@ -41,7 +41,10 @@ def test_switches_take_the_usual_words(tmp_path: Path, raw: str, value: bool) ->
         (None, {"CLAUDE_LOCAL_PORT": "65536"}, "from 1024 to 65535"),
         (None, {"CLAUDE_LOCAL_CONTEXT": "1.5"}, "whole number"),
         (None, {"CLAUDE_LOCAL_LOG_LEVEL": "verbose"}, "none of debug"),
-        (None, {"CLAUDE_LOCAL_KV_BITS": "6"}, "none of auto, 16, 8, 4"),
+        (None, {"CLAUDE_LOCAL_KV_BITS": "6"}, "'6' is none of auto, 16, 8, 8/4, 4"),
+        (None, {"CLAUDE_LOCAL_KV_BITS": "4/8"}, "kv_bits: '4/8' is none of auto"),
+        ("kv_bits = 6", {}, "kv_bits: '6' is none of auto"),
+        ("kv_bits = 8.4", {}, "kv_bits: 8.4 is not a text"),
         (None, {"CLAUDE_LOCAL_NO_INSTALL": "perhaps"}, "neither true nor false"),
         (None, {"CLAUDE_LOCAL_MEMORY_CRITICAL_GB": "3"}, "must fall in this order"),
         (None, {"CLAUDE_LOCAL_MEMORY_CAUTION_GB": "never"}, "must fall in this order"),
@@ -51,6 +54,11 @@ def test_switches_take_the_usual_words(tmp_path: Path, raw: str, value: bool) ->
 def test_a_mistake_is_named(tmp_path: Path, toml: str | None, variables: dict[str, str], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         load(environment(tmp_path, toml, **variables))
+
+
+@pytest.mark.parametrize(("toml", "bits"), [("8", "8"), ('"8"', "8"), ('"8/4"', "8/4"), ('"AUTO"', "auto")])
+def test_a_choice_may_be_written_as_a_number_or_in_capitals(tmp_path: Path, toml: str, bits: str) -> None:
+    assert load(environment(tmp_path, f"kv_bits = {toml}")).kv_bits == bits
 
 
 def test_data_and_logs_of_macos_are_in_the_library(monkeypatch: pytest.MonkeyPatch) -> None:

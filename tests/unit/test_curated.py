@@ -86,7 +86,7 @@ def test_memory_at_16k_of_phi_3_is_the_sum_that_it_is() -> None:
     """2.15 GB of weights, 6.44 GB of keys and values, 0.2 of engine, a sixteenth of the weights for a pass."""
     phi = MODELS["phi-3-mini"]
     files = download.described(download.DEMO, phi.text, phi.bytes, phi.context_window)
-    assert fit.taken(files, 16_384, 16) == 2_149_644_288 + 16_384 * 393_216 + 200_000_000 + 2_149_644_288 // 16
+    assert fit.taken(files, 16_384, "16") == 2_149_644_288 + 16_384 * 393_216 + 200_000_000 + 2_149_644_288 // 16
 
 
 def test_the_readme_lists_them() -> None:
@@ -94,7 +94,7 @@ def test_the_readme_lists_them() -> None:
     for model in MODELS.values():
         files = download.described(download.DEMO, model.text, model.bytes, model.context_window)
         count = f"{model.parameters:g}" + (f" ({model.active:g} active)" if model.active else "")
-        sizes = f"{model.bytes / fit.GB:.1f} GB | {fit.taken(files, 16_384, 16) / fit.GB:.1f} GB"
+        sizes = f"{model.bytes / fit.GB:.1f} GB | {fit.taken(files, 16_384, '16') / fit.GB:.1f} GB"
         what = f"{model.context_window // 1000}k | {model.tools} | {model.licence} | {model.good_for}"
         lines.append(f"| `{model.alias}` | `{model.hub}` | {count} billion | {sizes} | {what} |")
     lines.insert(1, "|---|---|---|---|---|---|---|---|---|")

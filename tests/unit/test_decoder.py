@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 import mlx.core as mx
 import pytest
 from mlx_lm.generate import generate_step
-from mlx_lm.models.cache import BatchKVCache, ChunkedKVCache, KVCache, QuantizedKVCache
+from mlx_lm.models.cache import BatchKVCache, ChunkedKVCache, KVCache
 
 from sidecar.engine.decoder import Decoder, Sampled
-from sidecar.engine.model import KvFormat, Model, kv_format, load
+from sidecar.engine.kv import KvFormat, kv_format
+from sidecar.engine.model import Model, load
 from sidecar.engine.selfcheck import batching_fault
 from sidecar.engine.speculation import Lookup, Speculation
 from sidecar.engine.stream import Stream, prepare
@@ -179,18 +180,34 @@ def test_a_call_under_way_stays_valid_when_a_second_stream_begins_and_ends(dense
 # Quantised caches
 
 
-@pytest.fixture(scope="module", params=[8, 4])
+@pytest.fixture(scope="module", params=["8", "8/4", "4"])
 def quantised(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Model:
     """Heads of 96, as Phi-3 has them."""
     path = make_tiny(tmp_path_factory.mktemp("q"), hidden_size=192, num_attention_heads=2, num_key_value_heads=2)
     return load(path, 1 << 33, kv_bits=request.param)
 
 
-def test_quantised_streams_take_turns_and_get_the_tokens_of_mlx_lms_loop(quantised: Model) -> None:
-    assert quantised.kv.group == 32 and type(quantised.new_cache()[0]) is QuantizedKVCache
-    streams = [begin(quantised, words, 30) for words in WORDS[:3]]
-    expected, decoder = [alone(quantised, stream) for stream in streams], Decoder(quantised)
+@pytest.mark.parametrize("quantised", ["8/4"], indirect=True)
+def test_keys_and_values_of_two_widths_are_quantised_with_each_its_own(quantised: Model) -> None:
+    [first, *_] = cache = quantised.new_cache()
+    quantised.weights(mx.zeros((1, 5), dtype=mx.int32), cache=cache)
+    bits = [32 * half[0].shape[-1] // 96 for half in (first.keys, first.values)]
+    assert bits == [8, 4]
+
+
+@pytest.mark.parametrize("pass_tokens", [pytest.param(150.0, marks=pytest.mark.full), 1e9])
+def test_quantised_streams_share_passes_and_get_the_tokens_of_mlx_lms_loop(
+    quantised: Model, pass_tokens: float
+) -> None:
+    assert quantised.kv.group == 32 and not quantised.one_by_one
+    streams = [begin(quantised, words, 24 - 5 * index) for index, words in enumerate(WORDS)]
+    expected = [alone(quantised, stream) for stream in streams]
+    decoder = Decoder(replace(quantised, pass_tokens=pass_tokens))
+    shared = list[int]()
+    advance = decoder.step
+    decoder.step = lambda: (shared.append(max(decoder.groups)), advance())[1]  # type: ignore[method-assign]
     assert joined_late(decoder, quantised, streams) == expected
+    assert max(shared) > 1 and (pass_tokens < 1e9 or max(shared) == len(streams))
 
 
 def test_quantised_caches_take_as_much_as_was_predicted_when_the_window_was_chosen(quantised: Model) -> None:
@@ -199,23 +216,28 @@ def test_quantised_caches_take_as_much_as_was_predicted_when_the_window_was_chos
 
     files = inspect(Path(quantised.tokenizer.name_or_path))
     assert quantised.costs.per_token == kv_bytes(files, quantised.kv.bits) < files.bytes_per_token / 3
+    cache = quantised.new_cache()
+    quantised.weights(mx.zeros((1, 300), dtype=mx.int32), cache=cache)
+    assert sum(layer.nbytes for layer in cache) == 512 * quantised.costs.per_token
 
 
+@pytest.mark.parametrize("quantised", ["8", "4"], indirect=True)  # its loop has one width for both
 def test_a_row_whose_cache_is_quantised_later_goes_on_like_mlx_lms_kv_bits(quantised: Model) -> None:
     """Its loop reads the prompt first and converts then."""
     kv, stream, tokens = quantised.kv, begin(quantised, WORDS[1], 20), list[int]()
-    how = {"kv_bits": kv.bits, "kv_group_size": kv.group, "quantized_kv_start": 0, "max_tokens": 20}
+    bits = int(kv.bits)
+    how = {"kv_bits": bits, "kv_group_size": kv.group, "quantized_kv_start": 0, "max_tokens": 20}
     expected = [int(token) for token, _ in generate_step(mx.array(stream.tokens), quantised.weights, **how)]
     plain, decoder = KvFormat().new_cache(quantised.weights), Decoder(quantised)
     quantised.weights(mx.array([stream.tokens[:-1]]), cache=plain)
     stream.read = stream.prompt_length - 1
-    decoder.insert(stream, [layer.to_quantized(kv.group, kv.bits) for layer in plain])
+    decoder.insert(stream, [layer.to_quantized(kv.group, bits) for layer in plain])
     tokens = run(decoder)[stream]
     assert tokens == expected[: len(tokens)]
 
 
 def test_caches_that_cannot_be_quantised_are_left_as_they_are(model: Model) -> None:
-    assert (kv_format(model.weights, 8).bits == 8) == all(type(layer) is KVCache for layer in model.new_cache())
+    assert (kv_format(model.weights, "8").bits == "8") == all(type(layer) is KVCache for layer in model.new_cache())
 
 
 # Speculation
@@ -254,7 +276,7 @@ def guessed(decoder: Decoder, model: Model, stream: Stream, cache: Any = None) -
     return [token for step in steps for token in step.tokens], [len(step.tokens) for step in steps]
 
 
-@pytest.mark.parametrize("kv", [KvFormat(), KvFormat(8, 32)])
+@pytest.mark.parametrize("kv", [KvFormat(), KvFormat("8/4")])
 @pytest.mark.parametrize("how", [{}, {"tools": (TOOL,), "forced": ("set",), "parallel": False}])
 def test_guesses_never_change_a_greedy_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kv: KvFormat, how: dict[str, Any]

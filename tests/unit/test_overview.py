@@ -24,10 +24,11 @@ def test_nothing_is_needed() -> None:
 
 
 def test_a_model_is_described_with_its_caches_and_why_streams_take_turns() -> None:
-    more = {"weights_bytes": 2_300_000_000, "kv_bits": 8, "one_by_one": "quantised KV caches cannot be batched"}
-    line = "phi-3-mini ready, 2.30 GB, context 25,000 tokens, KV caches in 8 bits, one stream at a time (quantised KV"
+    more = {"weights_bytes": 2_300_000_000, "kv_bits": "8", "one_by_one": "ChunkedKVCache cannot be batched"}
+    line = "phi-3-mini ready, 2.30 GB, context 25,000 tokens, KV caches in 8 bits, one stream at a time (ChunkedKVCache"
     assert line in shown({"model": MODEL | more})
     assert shown({"model": MODEL}).endswith("phi-3-mini ready, context 25,000 tokens")
+    assert shown({"model": MODEL | {"kv_bits": "8/4"}}).endswith(", KV caches in 8 bits (values in 4)")
 
 
 @pytest.mark.parametrize(

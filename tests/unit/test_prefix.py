@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mlx_lm.models.cache import ArraysCache, BatchKVCache, CacheList, KVCache, QuantizedKVCache, RotatingKVCache
+from mlx_lm.models.cache import ArraysCache, BatchKVCache, CacheList, KVCache, RotatingKVCache
 
+from sidecar.engine.kv import QuantisedRow
 from sidecar.engine.prefix import LEAD, PrefixCache
 from sidecar.engine.row import Cache
 from sidecar.frames import Priority
@@ -29,7 +30,7 @@ def full() -> Cache:
 
 
 def quantised() -> Cache:
-    return [QuantizedKVCache(32, 8), KVCache()]
+    return [QuantisedRow(32, (8, 4)), KVCache()]
 
 
 def sliding() -> Cache:
@@ -79,7 +80,7 @@ def held(cache: Cache) -> list[Any]:
     for leaf in leaves(cache):
         if isinstance(leaf, ArraysCache):
             seen.append(np.asarray(leaf[0]).tolist())
-        elif isinstance(leaf, QuantizedKVCache):
+        elif isinstance(leaf, QuantisedRow):
             seen += [np.asarray(each).tolist() for half in leaf.keys_and_values() for each in half]
         elif isinstance(leaf, RotatingKVCache):
             seen += [

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from shim.verbs import shelf
+from shim.verbs.listing import here
 from shim.verbs.shelf import Item
 from sidecar import download, hub
 from sidecar.config import Config
@@ -58,8 +59,9 @@ def test_what_is_chosen_has_room_wherever_something_has(free_gb: float) -> None:
 def test_what_is_lacking_is_told_and_the_users_limits_count() -> None:
     big = found(8)[0]
     assert big.limits is None and big.lacking == int(big.files.weights_bytes + 0.2 * GB + 2 * GB - 8 * GB)
-    small = found(8, Config(context=5000, kv_bits="8"))[-2]
-    assert small.limits and (small.limits.context_window, small.limits.kv_bits) == (5000, 8)
+    small = found(8, Config(context=5000, kv_bits="8/4"))[-2]
+    assert small.limits and (small.limits.context_window, small.limits.kv_bits) == (5000, "8/4")
+    assert here(small) == "5k, 8/4-bit"
 
 
 def test_other_kinds_in_the_hubs_cache_are_left_out(tmp_path: Path) -> None:
