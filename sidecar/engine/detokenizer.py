@@ -4,6 +4,8 @@ from typing import Any
 
 from mlx_lm.tokenizer_utils import BPEStreamingDetokenizer, TokenizerWrapper, _byte_decoder
 
+from sidecar.engine.special import MARK, Special
+
 
 class Exact(BPEStreamingDetokenizer):  # type: ignore[misc]  # mlx-lm has no types
     """The one for byte-level vocabularies. mlx-lm's takes the byte 0 for none at all, fails at an answer's end on
@@ -31,3 +33,32 @@ def detokenizer(tokenizer: TokenizerWrapper) -> Any:
     if type(made) is BPEStreamingDetokenizer:
         made.__class__ = Exact  # it is a copy of the tokenizer's own, whose map of a whole vocabulary it shares
     return made
+
+
+class Marking:
+    """The text of an answer in which each special token has its mark."""
+
+    def __init__(self, tokenizer: TokenizerWrapper, special: Special) -> None:
+        self._plain = detokenizer(tokenizer)
+        self._words = special.words
+        self._ready = ""
+
+    @property
+    def last_segment(self) -> str:
+        """What has come since this was asked last; a special token always as a whole."""
+        ready, self._ready = self._ready, ""
+        return ready
+
+    def add_token(self, token: int) -> None:
+        word = self._words.get(token)
+        if word is not None:
+            self._plain.finalize()  # nothing that is held back can go on behind it
+        else:
+            self._plain.add_token(token)
+        self._ready += self._plain.last_segment
+        if word is not None:
+            self._ready += MARK + word
+
+    def finalize(self) -> None:
+        self._plain.finalize()
+        self._ready += self._plain.last_segment

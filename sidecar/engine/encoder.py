@@ -9,11 +9,15 @@ import hashlib
 import re
 import threading
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 from numpy.typing import NDArray
+
+from sidecar.engine.special import BREAK, special_of
+from sidecar.engine.wedge import Wedge, wedge
 
 CAPACITY = 2 << 20
 """Bytes kept: the texts of some 250,000 tokens."""
@@ -47,6 +51,7 @@ class Encoder:
 
     def __init__(self, tokenizer: TokenizerWrapper, capacity: int = CAPACITY, piece: int = PIECE) -> None:
         self._tokenizer = tokenizer.backend_tokenizer
+        self._special = special_of(tokenizer)
         self._capacity = capacity
         self._piece = piece
         self._seams = seams(self._tokenizer)
@@ -56,8 +61,9 @@ class Encoder:
         self._lock = threading.Lock()
 
     def encode(self, text: str, most: int | None = None, check: Callable[[], None] = forever) -> Encoded:
-        """Without special tokens of the tokenizer's own. Raises Overlong where there are more than `most` tokens, and
-        what `check`, which is called between two pieces, raises."""
+        """Without special tokens of the tokenizer's own; what is broken up (`special.BREAK`) is whole again, and none
+        of them. Raises Overlong where there are more than `most` tokens, and what `check`, which is called between two
+        pieces, raises."""
         if len(text) < SHORTEST:
             return self._encode(text, most, check)
         key = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
@@ -75,7 +81,10 @@ class Encoder:
     def count(self, text: str, check: Callable[[], None] = forever) -> int:
         """How many tokens that is. Holds no more of them than a piece's: where a text of UNCUT characters has no place
         to be cut, it is cut anywhere, and the count may be off by one."""
-        total = 0
+        breaks = text.count(BREAK)
+        if breaks:
+            text = text.replace(BREAK, self._wedge.character)
+        total = -breaks * self._wedge.tokens if breaks else 0
         for _, piece, anchor in self._pieces(text, UNCUT):
             check()
             total += len(self._batch(piece, fast=True)) - (len(self._batch(anchor, fast=True)) if anchor else 0)
@@ -86,6 +95,7 @@ class Encoder:
         vocabulary's longest. Only what the tokenizer does not drop is counted, such as blanks beside its own marks."""
         if len(text) <= most * self._longest:
             return
+        text = text.replace(BREAK, "")
         parts = (text[at : at + (1 << 20)] for at in range(0, len(text), 1 << 20))
         if sum(len("".join(self._normal(part).split())) for part in parts) > most * self._longest:
             head = text[: self._piece]
@@ -104,9 +114,25 @@ class Encoder:
                 self._held -= self._known.pop(next(iter(self._known))).nbytes
 
     def _encode(self, text: str, most: int | None, check: Callable[[], None]) -> Encoded:
+        if BREAK in text:
+            return self._joined(text, most, check)
         if len(text) >= SHORTEST:
             return self._in_pieces(text, most, check)
         return _array(self._tokenizer.encode(text, add_special_tokens=False))
+
+    def _joined(self, text: str, most: int | None, check: Callable[[], None]) -> Encoded:
+        """A wedge is encoded in the place of each break, and its tokens are left out."""
+        parts = text.split(BREAK)
+        wedges = np.cumsum([len(part) + 1 for part in parts[:-1]]) - 1
+        more = len(wedges) * self._wedge.tokens
+        encoded = self._encode(self._wedge.character.join(parts), None if most is None else most + more, check)
+        kept = encoded[:, ~np.isin(encoded[1], wedges)]
+        kept[1] += (len(BREAK) - 1) * np.searchsorted(wedges, kept[1]).astype(np.int32)
+        return kept
+
+    @cached_property
+    def _wedge(self) -> Wedge:
+        return wedge(self._tokenizer, self._special)
 
     def _in_pieces(self, text: str, most: int | None, check: Callable[[], None]) -> Encoded:
         parts, total = list[Encoded](), 0

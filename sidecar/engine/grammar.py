@@ -19,6 +19,8 @@ from sidecar.engine.call import CallFormat
 from sidecar.engine.loops import Vocabulary
 from sidecar.engine.loosen import COSTLY, compiling, without
 from sidecar.engine.schema import WHOLE, Narrowed, narrowed
+from sidecar.engine.special import special_of
+from sidecar.engine.thoughts import thoughts_of
 from sidecar.frames import Tool
 
 log = logging.getLogger(__name__)
@@ -38,6 +40,8 @@ class Shape:
     """The answer may begin with a thought."""
     thought_open: bool = False
     """The prompt has already begun one, which must end first."""
+    answer_open: bool = False
+    """The prompt has already written what stands before an answer, as some models do."""
 
     @property
     def free(self) -> bool:
@@ -110,7 +114,8 @@ class Grammars:
         self.vocabulary = Vocabulary(tokenizer, size)
         self._tokenizer = tokenizer
         self._calls = calls
-        self._think = (wrapper.think_start, wrapper.think_end) if wrapper.has_thinking else None
+        self._think = thoughts_of(wrapper)
+        self._special = special_of(wrapper)
         added = sorted((token.content for token in wrapper.added_tokens_decoder.values()), key=len, reverse=True)
         self._added = re.compile("|".join(map(re.escape, filter(None, added))) or r"(?!)")
         self._known: list[tuple[Shape, Guide]] = []
@@ -174,7 +179,7 @@ class Grammars:
         """In llguidance's Lark: a lazy terminal ends at the first marker, so text can never hold an unchecked call."""
         rules = {"start": f"{self._thoughts(shape)} answer".strip(), "TEXT": r"/(.|\n)*/", "SPACE": r"/[ \n]*/"}
         if self._think:
-            rules |= self._until("thought", self._think[1])
+            rules |= self._until("thought", self._think.end)
         if shape.tools:
             rules |= self._call_rules(shape, level)
         rules["answer"] = self._answer(shape)
@@ -187,10 +192,12 @@ class Grammars:
             return ""
         # Free text may begin with anything, a thought too; JSON and forced calls must leave room for it.
         strict = bool(shape.forced) or shape.answer_schema is not None
-        space = " SPACE" if strict else ""
+        after = self._literal(self._think.between) + (" SPACE" if strict and not self._think.answer else "")
+        before = "" if shape.answer_open else self._literal(self._think.answer)
         if shape.thought_open:
-            return f"thought{space}"
-        return "" if not shape.thinking else f"({self._literal(self._think[0])} thought{space})?"
+            return f"thought {after} {before}"
+        thought = f"({self._literal(self._think.begin)} thought {after})?" if shape.thinking else ""
+        return f"{thought} {before}"
 
     def _answer(self, shape: Shape) -> str:
         call = f"{self._literal(self._calls.start)} call"
@@ -214,8 +221,11 @@ class Grammars:
         return f"{head} %json {json.dumps(self._held(f'tool {tool.name}', tool.schema, 'object', level))} {tail}"
 
     def _until(self, name: str, marker: str) -> dict[str, str]:
-        """Any text up to and with the marker, as a token of its own or spelled out."""
+        """Any text up to and with the marker, as a token of its own or spelled out; but the words of a special token
+        are only words."""
         literal = self._literal(marker)
+        if self._special.pattern.match(marker):
+            return {name: f"TEXT {literal}"}
         if literal.startswith("<["):
             return {name: f"{name}_spelled | TEXT {literal}", f"{name}_spelled[lazy]": f"TEXT {json.dumps(marker)}"}
         return {f"{name}[lazy]": f"TEXT {literal}"}

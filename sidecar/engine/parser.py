@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+from dataclasses import fields, replace
 from typing import Any
 
 from mlx_lm.generate import TextStateMachine
-from mlx_lm.tokenizer_utils import TokenizerWrapper
 
 from sidecar.engine.call import CallFormat
+from sidecar.engine.special import Special
+from sidecar.engine.thoughts import Thoughts
 from sidecar.frames import Block, Call, Text, TextDelta, Thinking, ThinkingDelta, ThinkingEnd, ToolArguments, ToolStart
 
 Event = TextDelta | ThinkingDelta | ThinkingEnd | ToolStart | ToolArguments
@@ -34,21 +36,25 @@ class AnswerParser:
     def __init__(
         self,
         request: int,
-        tokenizer: TokenizerWrapper,
+        thoughts: Thoughts | None,
+        special: Special,
         calls: CallFormat | None,
         stop: tuple[str, ...] = (),
         thought_open: bool = False,
     ) -> None:
-        """`calls`: the format to look for; None when no tools were offered, so that nothing can be a call."""
+        """`calls`: the format to look for; None when no tools were offered, so that nothing can be a call. `special`:
+        the tokens that are marked in what is fed; words that spell one out are words."""
         self.stopped: str | None = None
         self.blocks: list[Block] = []
         """What was said so far, calls with their whole arguments only."""
         self.thinking = thought_open
         self._request = request
         self._stop = stop
-        self._calls = calls
+        self._calls = _marked(calls, special) if calls else None
         self._call: _Call | None = None
-        self._machine = TextStateMachine(_transitions(tokenizer, calls, stop))
+        edges = _edges(thoughts, special, self._calls, stop)
+        self._special, self._known = special, _known(edges, special, self._calls)
+        self._machine = TextStateMachine(_complete(edges, special, self._known))
         self._state = self._machine.make_state("thinking" if thought_open else "start")
         self._thought = ""
         self._written: list[tuple[str, str]] = []
@@ -79,6 +85,7 @@ class AnswerParser:
     def feed(self, text: str) -> list[Event]:
         """The events that this piece completes. Text that may be the start of a marker is held back."""
         events: list[Event] = []
+        text = self._special.without(text, self._known)
         while text and self.stopped is None:
             if self._call is not None:
                 text = self._feed_call(text, events)
@@ -126,10 +133,11 @@ class AnswerParser:
             if state.startswith("stop"):
                 self.stopped = self._stop[int(state[4:])]
                 return ""
+            text = self._special.without(text)
             if text and self.thinking:
                 self._thought += text
                 events.append(ThinkingDelta(self._request, text))
-            elif text:
+            elif text and state in ("start", "text"):
                 self._say(text)
                 events.append(TextDelta(self._request, text))
         return ""
@@ -245,18 +253,50 @@ def _decoded(arguments: str) -> dict[str, Any]:
         return {}
 
 
-def _transitions(
-    tokenizer: TokenizerWrapper, calls: CallFormat | None, stop: tuple[str, ...]
-) -> dict[str, list[tuple[str, str]]]:
-    """The states start, text, thinking, call and stopN, and the markers between them."""
+_Machine = dict[str, list[tuple[str, str]]]
+
+
+def _edges(thoughts: Thoughts | None, special: Special, calls: CallFormat | None, stop: tuple[str, ...]) -> _Machine:
+    """The states start, text, thinking, call, stopN and those of the thoughts' own, and the markers between them."""
     text = [(calls.start, "call")] if calls else []
-    text += [(sequence, f"stop{index}") for index, sequence in enumerate(stop)]
-    start, thinking = list(text), []
-    if tokenizer.has_thinking:
-        start.append((tokenizer.think_start, "thinking"))
-        thinking.append((tokenizer.think_end, "text"))
-    edges = {"start": start, "text": text, "thinking": thinking, "call": []}
-    return edges | {f"stop{index}": [] for index in range(len(stop))}
+    for index, sequence in enumerate(stop):
+        text += [(each, f"stop{index}") for each in {sequence, special.marked(sequence)}]
+    edges: _Machine = {"start": list(text), "text": list(text), "thinking": [], "call": []}
+    edges |= {f"stop{index}": [] for index in range(len(stop))}
+    own = thoughts.edges if thoughts else {}
+    for state, ways in own.items():
+        edges.setdefault(state, []).extend((special.marked(word), then) for word, then in ways)
+    if thoughts and "thinking" not in own:
+        begin = special.marked(thoughts.begin)
+        edges["start"].append((begin, "thinking"))
+        edges["thinking"].append((special.marked(thoughts.end), "text"))
+        if begin != thoughts.begin:  # a token is a marker anywhere, its words are one at the beginning alone
+            edges["text"].append((begin, "thinking"))
+    return edges
+
+
+def _known(edges: _Machine, special: Special, calls: CallFormat | None) -> frozenset[str]:
+    """The special tokens that mean something."""
+    markers = [marker for ways in edges.values() for marker, _ in ways]
+    parts = [calls.start, calls.head, calls.middle, calls.tail, calls.end] if calls else []
+    return frozenset(special.pattern.findall(" ".join([*markers, *parts])))
+
+
+def _complete(edges: _Machine, special: Special, known: frozenset[str]) -> _Machine:
+    """Where a token means nothing it is passed over."""
+    for state, ways in edges.items():
+        if state != "call" and not state.startswith("stop"):
+            ways += [
+                (marked, state)
+                for marked in map(special.marked, sorted(known))
+                if not any(marker.startswith(marked) for marker, _ in ways)
+            ]
+    return edges
+
+
+def _marked(calls: CallFormat, special: Special) -> CallFormat:
+    """The format as an answer has it."""
+    return replace(calls, **{each.name: special.marked(getattr(calls, each.name)) for each in fields(calls)})
 
 
 def said(blocks: list[Block]) -> Any:

@@ -5,6 +5,7 @@ handed out, with the token that was sampled before (`batch.Processor`).
 """
 
 import logging
+from collections.abc import Sequence
 
 import mlx.core as mx
 import numpy as np
@@ -117,20 +118,35 @@ class GrammarProcessor:
 
 
 class ThinkingBudget:
-    """Ends a thought that has taken `budget` tokens, by forcing the marker that closes it as soon as the processors
-    before this one allow it: a grammar does not in the middle of a character."""
+    """Ends a thought that has taken `budget` tokens, by forcing what closes it as soon as the processors before this
+    one allow it: a grammar does not in the middle of a character."""
 
-    def __init__(self, budget: int, start: int, end: int, thought_open: bool) -> None:
+    def __init__(
+        self, budget: int, begin: Sequence[int], end: Sequence[int], closing: Sequence[int], thought_open: bool
+    ) -> None:
+        """The tokens of what begins a thought, of what ends it, and of all that follows up to the answer."""
         self._left = budget
-        self._markers = {start: True, end: False}
-        self._end = end
+        self._begin, self._end, self._closing = [*begin], [*end], [*closing]
         self._thinking = thought_open
+        self._recent: list[int] = []
+        self._forced: list[int] = []
 
     def __call__(self, sampled: int | None, logits: mx.array) -> mx.array:
         if sampled is not None:
-            self._thinking = self._markers.get(sampled, self._thinking)
-            self._left -= self._thinking
-        if not self._thinking or self._left > 0:
+            self._take(sampled)
+        if not self._forced and self._thinking and self._left <= 0:
+            self._forced = self._closing
+        if not self._forced:
             return logits
-        others = mx.arange(logits.shape[-1]) != self._end
-        return mx.where(others & (logits[..., self._end, None] > -mx.inf), -mx.inf, logits)
+        others = mx.arange(logits.shape[-1]) != self._forced[0]
+        return mx.where(others & (logits[..., self._forced[0], None] > -mx.inf), -mx.inf, logits)
+
+    def _take(self, token: int) -> None:
+        self._recent = [*self._recent, token][-max(len(self._begin), len(self._end)) :]
+        if self._recent[-len(self._begin) :] == self._begin:
+            self._thinking = True
+        elif self._recent[-len(self._end) :] == self._end:
+            self._thinking = False
+        self._left -= self._thinking
+        if self._forced:
+            self._forced = self._forced[1:] if token == self._forced[0] else []

@@ -4,10 +4,9 @@ Knows nothing of caches, scheduling or the public API. What a template supports 
 probes through it at load, not by model names.
 """
 
-import re
 import secrets
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,6 +19,8 @@ from sidecar.engine.description import definition, describe, describe_answer
 from sidecar.engine.encoder import Encoder, Overlong, forever
 from sidecar.engine.parser import is_ours, said
 from sidecar.engine.replay import Replay, digests
+from sidecar.engine.special import Special, any_of, broken_up, special_of
+from sidecar.engine.thoughts import thoughts_of
 from sidecar.frames import Block, Call, Conversation, Message, Result, Text, Thinking, Tool, reminder
 
 _PROBE = "XPROBEX"
@@ -47,11 +48,14 @@ class Prompt:
     stable: int
     """Token count of what the first message begins with: system, tools and environment, as in the next session."""
     opening: str
-    """What the template already wrote of the answer, such as an opened thinking block."""
+    """What the template already wrote of the answer, such as an opened thinking block, and what the client did; its
+    special tokens are broken up."""
     answer_start: int | None
     """Index of the token with which the answer's turn begins; None where that is not the start of a token."""
     asked: bytes
     """The digest of the conversation."""
+    thinking: bool = False
+    """Whether thoughts were asked for; else nobody gets to see them."""
 
 
 class PromptBuilder:
@@ -59,13 +63,11 @@ class PromptBuilder:
 
     def __init__(self, tokenizer: TokenizerWrapper) -> None:
         self._tokenizer = tokenizer
-        special = [
-            token.content
-            for token in tokenizer.added_tokens_decoder.values()
-            if token.special and token.content.strip()
-        ]
-        self._special = _any_of(special)
-        self._added = _any_of(token.content for token in tokenizer.added_tokens_decoder.values() if token.content)
+        self.special = special_of(tokenizer)
+        self.thoughts = thoughts_of(tokenizer)
+        markers = (self.thoughts.begin, self.thoughts.end) if self.thoughts else ()
+        self._answered = Special(self.special.words | {-1 - at: marker for at, marker in enumerate(markers)})
+        self._added = any_of(token.content for token in tokenizer.added_tokens_decoder.values() if token.content)
         self._headers: dict[bool, _Header | None] = {}
         self._encoder = Encoder(tokenizer)
         self._replay = Replay()
@@ -149,6 +151,7 @@ class PromptBuilder:
         try:
             return len(self.build(conversation, COUNTED, check).tokens)
         except Overlong:
+            conversation = broken_up(conversation, self.special, self._answered)
             messages = self._messages(conversation, {})
             prefill = messages.pop()["content"] if messages[-1]["role"] == "assistant" else ""
             head = self._render(messages, self._tools(conversation), conversation.thinking)
@@ -157,6 +160,7 @@ class PromptBuilder:
     def remember(self, prompt: Prompt, blocks: list[Block], sampled: list[int]) -> None:
         """Keep an answer as it was sampled (without the token that ended it), for when it comes back as history."""
         if prompt.answer_start is not None:
+            blocks = [block for block in blocks if prompt.thinking or not isinstance(block, Thinking)]
             self._replay.add(said(blocks), prompt.asked, [*prompt.tokens[prompt.answer_start :], *sampled])
 
     def _replayed(self, conversation: Conversation) -> dict[int, list[int]]:
@@ -179,6 +183,8 @@ class PromptBuilder:
         most: int | None,
         check: Callable[[], None],
     ) -> Prompt:
+        asked = [*digests(conversation.messages)][-1]
+        conversation = broken_up(conversation, self.special, self._answered)
         messages = self._messages(conversation, replayed)
         prefill = messages.pop()["content"] if messages[-1]["role"] == "assistant" else ""
         tools = self._tools(conversation)
@@ -187,6 +193,8 @@ class PromptBuilder:
         opened = self._common(self._render(messages, tools, conversation.thinking, open_answer=False), head)
         header = self._header(conversation.thinking)
         answer = opened if header is not None and head.startswith(header.text, opened) else None
+        if prefill and header is not None and header.gap.strip():
+            prefill = header.gap + prefill  # such as the channel's name, which else the model would write
         tokens, starts = self._tokenise(head, prefill, replayed, header or _Header(), answer, most, check)
         cuts = [_tokens_before(starts, cut) for cut in self._cuts(conversation, tools, head, replayed, check)]
         return Prompt(
@@ -195,7 +203,8 @@ class PromptBuilder:
             stable=cuts[len(conversation.environment)],
             opening=head[opened:] + prefill,
             answer_start=_token_at(starts, answer, len(head)) if answer is not None and not prefill else None,
-            asked=[*digests(conversation.messages)][-1],
+            asked=asked,
+            thinking=conversation.thinking,
         )
 
     def _tools(self, conversation: Conversation) -> list[Turn] | None:
@@ -244,7 +253,7 @@ class PromptBuilder:
             starts += [cut] * len(answer)
             position = at + len(mark)
         # Cut as it will be once there is an answer, so that what stands before it is encoded once.
-        if opened is not None and self._special.match(header.text):
+        if opened is not None and self.special.pattern.match(header.text):
             encode(head[position:opened], position)
             position = opened
         encode(head[position:] + prefill, position)
@@ -284,12 +293,12 @@ class PromptBuilder:
         return cuts
 
     def _messages(self, conversation: Conversation, replayed: Mapping[int, list[int]]) -> list[Turn]:
-        system = self._clean(conversation.system)
+        system = conversation.system
         if (listed := _listed(conversation)) and not self.native_calls:
             system = f"{system}\n\n{describe(listed)}".strip()
         if conversation.answer_schema is not None:
             system = f"{system}\n\n{describe_answer(conversation.answer_schema)}".strip()
-        place = self._clean("\n\n".join(conversation.environment))
+        place = "\n\n".join(conversation.environment)
         if place and not (listed and self.native_calls):
             system, place = f"{system}\n\n{place}".strip(), ""
         ids = _Ids(conversation)
@@ -308,9 +317,7 @@ class PromptBuilder:
         return turns
 
     def _turns(self, message: Message, ids: "_Ids") -> list[Turn]:
-        text = "\n\n".join(
-            self._clean(block.text) for block in message.blocks if isinstance(block, Text) and block.text
-        )
+        text = "\n\n".join(block.text for block in message.blocks if isinstance(block, Text) and block.text)
         if message.role == "assistant":
             return [self._assistant(text, message, ids)]
         results = [block for block in message.blocks if isinstance(block, Result)]
@@ -347,16 +354,11 @@ class PromptBuilder:
         return turn
 
     def _result(self, result: Result) -> str:
-        text = self._clean(result.text)
-        return f"Error: {text}" if result.is_error and not text.startswith("Error") else text
+        return f"Error: {result.text}" if result.is_error and not result.text.startswith("Error") else result.text
 
     def _mark(self, index: int) -> str:
         """A word that stands in the text for a replayed answer."""
         return f"X{self._nonce}X{index}X"
-
-    def _clean(self, text: str) -> str:
-        """Break up special tokens in foreign text: a file that holds `<|end|>` must not end the user's turn."""
-        return self._special.sub(lambda match: match[0][0] + "\u200b" + match[0][1:], text)
 
     def _render(
         self, messages: list[Turn], tools: list[Turn] | None, thinking: bool = False, open_answer: bool = True
@@ -444,11 +446,6 @@ def _common_length(a: str, b: str) -> int:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if a[:middle] == b[:middle] else (low, middle - 1)
     return low
-
-
-def _any_of(words: Iterable[str]) -> re.Pattern[str]:
-    """Matches the longest of these words; nothing where there are none."""
-    return re.compile("|".join(map(re.escape, sorted(words, key=len, reverse=True))) or r"(?!)")
 
 
 def _token_at(starts: list[int], position: int, end: int) -> int | None:

@@ -5,11 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from mlx_lm.tokenizer_utils import TokenizerWrapper
 from numpy.typing import NDArray
 
 from sidecar.engine.bounds import bounded, held_schema
-from sidecar.engine.detokenizer import detokenizer
+from sidecar.engine.detokenizer import Marking
 from sidecar.engine.encoder import Overlong, forever
 from sidecar.engine.grammar import Shape
 from sidecar.engine.loops import Loops
@@ -146,7 +145,8 @@ def prepare(model: Model, request: Generate, window: int, check: Callable[[], No
         raise TooLong(f"{length} {window - 1}")
     if not length:
         raise ValueError("this model's chat template makes nothing of this conversation")
-    room, thought_open = window - length, _opens_thought(model.tokenizer, prompt.opening)
+    thoughts, special = model.prompts.thoughts, model.prompts.special
+    room, thought_open = window - length, thoughts is not None and thoughts.opened_in(prompt.opening)
     calls = model.prompts.calls if _callable(request) else None
     return Stream(
         id=request.id,
@@ -157,9 +157,9 @@ def prepare(model: Model, request: Generate, window: int, check: Callable[[], No
         max_tokens=min(request.max_tokens, room),
         limited_by_window=room < request.max_tokens,
         sampler=model.sampler(request.sampling),
-        processors=_processors(model, request, thought_open, room),
-        parser=AnswerParser(request.id, model.tokenizer, calls, request.stop, thought_open),
-        detokenizer=_detokenizer(model.tokenizer, request, prompt),
+        processors=_processors(model, request, prompt, thought_open, room),
+        parser=AnswerParser(request.id, thoughts, special, calls, request.stop, thought_open),
+        detokenizer=_detokenizer(model, request, prompt),
     )
 
 
@@ -175,7 +175,7 @@ def warming(model: Model, request: int, tokens: list[int]) -> Stream:
         limited_by_window=False,
         sampler=None,
         processors=[],
-        parser=AnswerParser(request, model.tokenizer, None, (), False),
+        parser=AnswerParser(request, None, model.prompts.special, None),
         detokenizer=None,
     )
 
@@ -184,12 +184,8 @@ def _callable(request: Generate) -> tuple[Tool, ...]:
     return tuple(tool for tool in request.conversation.tools if not tool.withdrawn)
 
 
-def _opens_thought(tokenizer: TokenizerWrapper, opening: str) -> bool:
-    return bool(tokenizer.has_thinking) and opening.rfind(tokenizer.think_start) > opening.rfind(tokenizer.think_end)
-
-
-def _detokenizer(tokenizer: TokenizerWrapper, request: Generate, prompt: Prompt) -> Any:
-    made = detokenizer(tokenizer)
+def _detokenizer(model: Model, request: Generate, prompt: Prompt) -> Marking:
+    made = Marking(model.tokenizer, model.prompts.special)
     if request.conversation.begun:
         # It leaves out a blank at its own beginning, which here is the middle of a sentence.
         made.add_token(prompt.tokens[-1])
@@ -197,9 +193,9 @@ def _detokenizer(tokenizer: TokenizerWrapper, request: Generate, prompt: Prompt)
     return made
 
 
-def _processors(model: Model, request: Generate, thought_open: bool, room: int) -> list[Any]:
+def _processors(model: Model, request: Generate, prompt: Prompt, thought_open: bool, room: int) -> list[Any]:
     """Raises ValueError for what cannot be enforced."""
-    conversation, tokenizer = request.conversation, model.tokenizer
+    conversation, tokenizer, thoughts = request.conversation, model.tokenizer, model.prompts.thoughts
     processors: list[Any] = []
     schema = conversation.answer_schema
     shape = Shape(
@@ -209,6 +205,7 @@ def _processors(model: Model, request: Generate, thought_open: bool, room: int) 
         answer_schema=None if schema is None else held_schema(schema, "output_config.format.schema"),
         thinking=conversation.thinking,
         thought_open=thought_open,
+        answer_open=thoughts is not None and thoughts.answered_in(prompt.opening),
     )
     if not shape.free:
         if model.grammars is None:
@@ -218,9 +215,13 @@ def _processors(model: Model, request: Generate, thought_open: bool, room: int) 
             _ = guide.further  # compiled here and kept: when it is needed the model would have to wait for it
         end, temperature = min(tokenizer.eos_token_ids), model.temperature(request.sampling)
         processors.append(GrammarProcessor(guide, loops, model.vocabulary, end, temperature))
-    if request.thinking_budget and tokenizer.has_thinking and len(tokenizer.think_end_tokens) == 1:
-        start, [end] = tokenizer.think_start_tokens[0], tokenizer.think_end_tokens
+    if request.thinking_budget and thoughts is not None:
+        begin, end, closing = (
+            tokenizer.encode(text, add_special_tokens=False)
+            for text in (thoughts.begin, thoughts.end, thoughts.closing)
+        )
         # Where the window leaves less than was asked for, half of it is still the answer's.
         budget = min(request.thinking_budget, room // 2 if room < request.max_tokens else request.thinking_budget)
-        processors.append(ThinkingBudget(budget, start, end, thought_open))
+        if closing[0] in tokenizer.added_tokens_decoder:  # letters have many spellings
+            processors.append(ThinkingBudget(budget, begin, end, closing, thought_open))
     return processors

@@ -9,7 +9,7 @@ from tests.client.home import Bait, Home
 from tests.process.fake_sidecar import Session, wait_until
 
 # The demo model copies most texts, not all (its card has the figures), so these are fixed ones that it copies.
-FILE_TEXT = "green apples on a table"
+SPECIAL_TEXT = 'END = "<|end|>"'
 WORDS = "river stone lamp"
 OTHER_WORDS = "blue garden"
 
@@ -37,9 +37,10 @@ def test_it_says_what_it_is_told_to(home: Home) -> None:
 
 
 def test_a_file_is_read_and_reported(home: Home) -> None:
-    """Two requests and a tool's result between them, in no one's hands but the client's and the model's."""
-    (home.project / "notes.txt").write_text(f"{FILE_TEXT}\n")
-    assert FILE_TEXT in printed(home, "Read notes.txt", "--allowedTools", "Read")
+    """Two requests and a tool's result between them, in no one's hands but the client's and the model's. What the file
+    says of special tokens is read and written as it is."""
+    (home.project / "notes.txt").write_text(f"{SPECIAL_TEXT}\n")
+    assert SPECIAL_TEXT in printed(home, "Read notes.txt", "--allowedTools", "Read")
 
 
 def test_a_command_is_run_and_its_output_reported(home: Home) -> None:

@@ -1,12 +1,13 @@
 """Answers are taken apart into text, thinking and calls, whatever pieces they arrive in."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from sidecar.engine.call import OURS, CallFormat
 from sidecar.engine.parser import AnswerParser, said
+from sidecar.engine.special import Special
+from sidecar.engine.thoughts import Thoughts
 from sidecar.frames import Call, Text, TextDelta, Thinking, ThinkingDelta, ThinkingEnd, ToolArguments, ToolStart
 
 READ = OURS.render(Call("", "Read", {"path": "a}b \n", "deep": {"x": [1, {}]}}))
@@ -14,18 +15,22 @@ RUN = OURS.render(Call("", "Run", {}))
 ARGUMENTS = '{"path": "a}b \\n", "deep": {"x": [1, {}]}}'
 
 
-@dataclass
-class Tokenizer:
-    """The part of mlx-lm's tokenizer wrapper that the parser looks at."""
-
-    has_thinking: bool = True
-    think_start: str = "<think>"
-    think_end: str = "</think>"
+THINKS = Thoughts("<think>", "</think>")
+NONE = Special({})
 
 
-def parse(text: str, size: int, calls: CallFormat | None = OURS, **more: Any) -> Any:
-    parser = AnswerParser(1, Tokenizer(), calls, **more)  # type: ignore[arg-type]
-    events = [event for start in range(0, len(text), size) for event in parser.feed(text[start : start + size])]
+def parse(
+    text: str | list[str],
+    size: int,
+    calls: CallFormat | None = OURS,
+    thoughts: Thoughts = THINKS,
+    special: Special = NONE,
+    **more: Any,
+) -> Any:
+    """`text`: in its pieces, or to be cut into such of this size."""
+    pieces = [text[start : start + size] for start in range(0, len(text), size)] if isinstance(text, str) else text
+    parser = AnswerParser(1, thoughts, special, calls, **more)
+    events = [event for piece in pieces for event in parser.feed(piece)]
     return parser, merged([*events, *parser.finish()])
 
 
@@ -75,7 +80,7 @@ def test_an_answer_reads_the_same_in_any_pieces(text: str, expected: list[tuple[
 
 
 def test_arguments_stream_before_the_call_is_complete() -> None:
-    parser = AnswerParser(1, Tokenizer(), OURS)  # type: ignore[arg-type]
+    parser = AnswerParser(1, THINKS, NONE, OURS)
     assert merged(parser.feed(READ[: READ.index("deep")])) == [("call", "Read"), ("arguments", '{"path": "a}b \\n", "')]
 
 
@@ -142,7 +147,7 @@ def test_a_call_that_lacks_nothing_but_its_end_is_whole(left_out: int) -> None:
 
 
 def test_a_further_call_is_said_when_it_is_whole() -> None:
-    parser = AnswerParser(1, Tokenizer(), OURS)  # type: ignore[arg-type]
+    parser = AnswerParser(1, THINKS, NONE, OURS)
     parser.feed(f"{READ}\n")
     assert merged(parser.feed(RUN[:-1])) == []
     assert merged(parser.feed(RUN[-1])) == [("call", "Run"), ("arguments", "{}")]
