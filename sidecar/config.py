@@ -22,6 +22,9 @@ CHOICES = {
     "log_level": ("debug", "info", "warning", "error"),
 }
 """The settings that are one of a few words."""
+AUTO = "auto"
+HOTTEST = 2.0
+"""The highest temperature: above it models write noise."""
 PORTS = range(1024, 65536)
 """Those that a user may have."""
 
@@ -46,6 +49,9 @@ class Config(NamedTuple):
     kv_bits: str = "auto"
     """auto | 16 | 8 | 8/4 | 4: bits for each number of a KV cache, 8/4 = keys in 8 and values in 4; auto = fewer where
     16 would leave too short a window."""
+    temperature: str = AUTO
+    """auto, or a number from 0, always the likeliest token, to HOTTEST: where a request names none; auto = what the
+    model's author recommends."""
     disk_cache: str = ""
     """Where prefixes are kept on disk; empty = the platform's place, off = nowhere."""
     disk_cache_gb: float = 8.0
@@ -89,6 +95,11 @@ class Config(NamedTuple):
         )
 
     @property
+    def own_temperature(self) -> float | None:
+        """The user's; None = not set."""
+        return None if self.temperature.lower() == AUTO else float(self.temperature)
+
+    @property
     def logs(self) -> Path:
         return Path(self.log_dir) if self.log_dir else _home_directory("logs")
 
@@ -122,9 +133,7 @@ def settings(environment: Mapping[str, str], text: str | None = None) -> dict[st
         if variable in environment:
             found[name] = Setting(_parse(variable, environment[variable], default), variable)
         elif name in table:
-            # `kv_bits = 8` is a number there, and one of the words.
-            raw = str(table[name]) if name in CHOICES and type(table[name]) is int else table[name]
-            found[name] = Setting(_parse(f"{path}: {name}", raw, default), str(path))
+            found[name] = Setting(_parse(f"{path}: {name}", table[name], default), str(path))
         else:
             found[name] = Setting(default)
     return found
@@ -151,9 +160,18 @@ def _checked(found: Mapping[str, Setting]) -> Config:
     config = Config(**values)  # type: ignore[arg-type]  # _parse gives each field the type of its default
     if not NEVER > config.memory_caution_gb >= config.memory_critical_gb >= config.memory_emergency_gb:
         raise ConfigError("memory_caution_gb, memory_critical_gb and memory_emergency_gb must fall in this order.")
+    if not _is_temperature(config.temperature):
+        raise ConfigError(f"temperature: {config.temperature!r} is neither auto nor a number from 0 to {HOTTEST:g}.")
     if config.port not in PORTS:
         raise ConfigError(f"port: {config.port} is none: choose one from {PORTS[0]} to {PORTS[-1]}.")
     return config
+
+
+def _is_temperature(word: str) -> bool:
+    try:
+        return word.lower() == AUTO or 0 <= float(word) <= HOTTEST
+    except ValueError:
+        return False
 
 
 def unknown_keys(environment: Mapping[str, str] = os.environ, text: str | None = None) -> list[tuple[str, str]]:
@@ -226,6 +244,8 @@ def _parse(name: str, raw: object, default: object) -> object:
         raise ConfigError(f"{name}: {raw!r} is not {kind}.")
     if isinstance(raw, str):
         return raw or default
+    if default == AUTO and isinstance(raw, (int, float)) and not isinstance(raw, bool):
+        return f"{raw:g}"  # as TOML writes a number
     raise ConfigError(f"{name}: {raw!r} is not a text.")
 
 

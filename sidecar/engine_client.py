@@ -88,14 +88,20 @@ class Engine:
     """At most one engine process, with at most one model in it."""
 
     def __init__(
-        self, nursery: trio.Nursery, memory: Memory, limit: float = 0.0, disk: tuple[str, int] = ("", 0)
+        self,
+        nursery: trio.Nursery,
+        memory: Memory,
+        limit: float = 0.0,
+        disk: tuple[str, int] = ("", 0),
+        temperature: float | None = None,
     ) -> None:
         """`limit`: bytes that all our processes may hold together, 0 = what there is; `disk`: the folder of prefixes,
-        empty for none, and the most bytes in it."""
+        empty for none, and the most bytes in it; `temperature`: as in `Load`."""
         self._nursery = nursery
         self._memory = memory
         self._limit = limit
         self._disk = disk
+        self._temperature = temperature
         self._process: Process | None = None
         self._loading: Loading | None = None
         self._starting = trio.Lock()
@@ -276,7 +282,8 @@ class Engine:
             with loading.scope:
                 # Known before it has loaded, so that it can be evacuated while it does.
                 self._process = process = await Process.spawn(model)
-                await process.load(self._nursery, self._memory.view.lines.critical, self._limit, self._disk)
+                how = (self._memory.view.lines.critical, self._limit, self._disk, self._temperature)
+                await process.load(self._nursery, *how)
                 state = "ready"
                 log.info("engine %d has loaded %s in %.1f s", process.pid, model.name, trio.current_time() - began)
         except Unavailable as error:

@@ -123,9 +123,11 @@ class Process:
         ours.setblocking(False)
         return cls(model, process, trio.SocketStream(trio.socket.from_stdlib_socket(ours)))
 
-    async def load(self, nursery: trio.Nursery, reserve: float, limit: float, disk: tuple[str, int]) -> None:
-        """Load the model; raises Unavailable when it does not load. `reserve`, `limit`: as in `Load`, in bytes; `disk`:
-        the folder of prefixes and the most bytes in it."""
+    async def load(
+        self, nursery: trio.Nursery, reserve: float, limit: float, disk: tuple[str, int], temperature: float | None
+    ) -> None:
+        """Load the model; raises Unavailable when it does not load. `reserve`, `limit`, `temperature`: as in `Load`;
+        `disk`: the folder of prefixes and the most bytes in it."""
         model = self.model
         try:
             async with self._exchange(0) as answers:
@@ -133,7 +135,7 @@ class Process:
                 nursery.start_soon(self._watch)
                 limits = model.limits
                 sizes = (limits.context_window, limits.cache_bytes, reserve, limit, limits.kv_bits)
-                await self._send(Load(model.files.path, model.name, *sizes, *disk))
+                await self._send(Load(model.files.path, model.name, *sizes, *disk, temperature))
                 match await anext(answers, None):
                     case Ready() as ready:
                         self._loaded, self.ready = True, ready

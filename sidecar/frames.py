@@ -102,11 +102,15 @@ def reminder(text: str) -> str:
 
 
 class Sampling(Frame, frozen=True):
-    """None = what the model's author recommends. Values are in range: mlx-lm fails badly on others."""
+    """None = not named. Values are in range: mlx-lm fails badly on others."""
 
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
+
+
+SamplingBy = Literal["user", "model", "ours"]
+"""Who names the temperature where a request does not: the user's setting, the model's generation_config, or nobody."""
 
 
 class Priority(IntEnum):
@@ -144,6 +148,8 @@ class Load(Frame, frozen=True):
     """Folder of the prefixes on disk, of all models; empty = they are kept in memory alone."""
     disk_bytes: int = 0
     """The most that it may hold."""
+    temperature: float | None = None
+    """Where a request names none; None = the model's author decides."""
 
 
 class Generate(Frame, frozen=True):
@@ -222,6 +228,9 @@ class Ready(Frame, frozen=True):
     """Bits for each number of a KV cache, as in Load unless this model's cannot be quantised."""
     one_by_one: str = ""
     """Why streams are not decoded as one batch; empty = they are."""
+    sampling: Sampling = Sampling()
+    """What a request gets that names nothing."""
+    sampling_by: SamplingBy = "ours"
 
 
 class Accepted(Frame, frozen=True):

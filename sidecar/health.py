@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sidecar.engine_client import State
-from sidecar.frames import Heartbeat, Live, Priority, Queued
+from sidecar.frames import Heartbeat, Live, Priority, Queued, Ready
 from sidecar.guard import GB
 from sidecar.memory import View
 
@@ -83,3 +83,9 @@ def streams(begun: Sequence[Live], owners: Mapping[int, int]) -> list[dict[str, 
         for each in begun
         if each.id in owners or each.priority is Priority.PREWARM
     ]
+
+
+def sampled(ready: Ready) -> dict[str, Any]:
+    """What requests are sampled with that do not say, and who decided the temperature."""
+    how = ready.sampling
+    return {"temperature": how.temperature, "top_p": how.top_p, "top_k": how.top_k, "by": ready.sampling_by}

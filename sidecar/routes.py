@@ -37,7 +37,7 @@ from sidecar.errors import (
 from sidecar.followers import Followers, line
 from sidecar.frames import Count, FromEngine, Generate, Priority
 from sidecar.guard import GB
-from sidecar.health import health, memory_in_full, queue, streams
+from sidecar.health import health, memory_in_full, queue, sampled, streams
 from sidecar.history import History, Visit
 from sidecar.http import Connection, Disconnected, Request
 from sidecar.lease import Lease, Leases
@@ -261,6 +261,7 @@ class App:
                 "cache_bytes": model.limits.cache_bytes if model else None,
                 "kv_bits": ready.kv_bits if ready else None,
                 "one_by_one": ready.one_by_one if ready else None,
+                "sampling": sampled(ready) if ready else None,
             },
             "leases": [lease.describe(now) for lease in self.leases],
             "requests": {

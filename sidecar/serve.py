@@ -178,7 +178,7 @@ async def serve(
         limit = config.memory_limit_gb * GB
         memory = Memory(Probe(limit, ours), memory_lines(config), ours)
         disk = (str(config.prefixes or ""), int(min(config.disk_cache_gb * GB, 1 << 62)))
-        engine = Engine(nursery, memory, limit, disk)
+        engine = Engine(nursery, memory, limit, disk, config.own_temperature)
         library = Library(config, lambda: memory.view.sample.available + engine.held_bytes())
         memory.look(time.monotonic())
         app = App(leases, library, engine, memory)

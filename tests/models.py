@@ -140,6 +140,10 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 matter more than the passes."""
 
 
+NOISE = {"do_sample": True, "temperature": 1.0, "top_p": 1.0, "top_k": 0}
+"""What their authors recommend: all that they can say, since they have learnt nothing."""
+
+
 def make_tiny(path: Path, family: str = "phi3", vocabulary: int = 512, **changes: Any) -> Path:
     """Write a phi3-shaped model directory; `changes` go into config.json. Seeded: the same weights every time."""
     from importlib import import_module
@@ -174,6 +178,7 @@ def make_tiny(path: Path, family: str = "phi3", vocabulary: int = 512, **changes
     model.load_weights(weights)
     save_model(path, model)
     (path / "config.json").write_text(json.dumps(config))
+    (path / "generation_config.json").write_text(json.dumps(NOISE))
     return path
 
 

@@ -1,4 +1,5 @@
-"""Tasks for a small real model: wishes with the call that each means, and texts with the JSON that each holds."""
+"""Tasks for a small real model: wishes with the call that each means, texts with the JSON that each holds, questions,
+and one conversation."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -128,3 +129,51 @@ QUESTIONS: tuple[Question, ...] = (
     Question("Explain why the sky is blue.", _object(question=_TEXT, answer=_TEXT), "light"),
     Question("Draw a house in ASCII.", _object(picture=_TEXT), "|"),
 )
+
+FACTS: tuple[tuple[str, str], ...] = (
+    ("What is the capital of France?", "Paris"),
+    ("What is the capital of Italy?", "Rome"),
+    ("What is the capital of Japan?", "Tokyo"),
+    ("Which planet is the largest of the solar system?", "Jupiter"),
+    ("Which gas do plants take from the air?", "carbon"),
+    ("How many days has a week?", "seven|7"),
+    ("What is the opposite of hot?", "cold"),
+    ("What colour do blue and yellow make together?", "green"),
+    ("Who wrote Romeo and Juliet?", "Shakespeare"),
+    ("What is frozen water called?", "ice"),
+    ("What is 2 plus 3?", "5|five"),
+    ("In which continent is Egypt?", "Africa"),
+    ("What is the chemical formula of water?", "H2O|H₂O"),
+    ("Which animal barks?", "dog"),
+    ("Write a Python function that adds two numbers.", "def "),
+    ("Which command lists files in a Unix shell?", "ls"),
+    ("What does HTML stand for?", "Markup"),
+    ("Name the three primary colours.", "red"),
+    ("Write one sentence about the sea.", "sea|ocean"),
+    ("Say hello in one word.", "hello|hi"),
+)
+"""What is asked, and how a word begins that a right answer has in it."""
+
+TURNS: tuple[tuple[str, str], ...] = (
+    ("Hello, my name is Anna and I live in Oslo.", ""),
+    ("What is my name?", "Anna"),
+    ("In which city do I live?", "Oslo"),
+    ("What is the capital of France?", "Paris"),
+    ("Tell me one thing to see there.", "Eiffel|Louvre|Notre"),
+    ("Give me a simple recipe for pancakes.", "flour"),
+    ("How long does it take?", "minute"),
+    ("What is 7 plus 5?", "12|twelve"),
+    ("Write a Python function that adds two numbers.", "def "),
+    ("Now one that multiplies them.", "def "),
+    ("What is a list in Python?", "list"),
+    ("Name three animals.", "dog|cat|lion|elephant|tiger|bear"),
+    ("Which of them is the largest?", ""),
+    ("What is the opposite of big?", "small|little|tiny"),
+    ("Translate 'good morning' into French.", "bonjour"),
+    ("What colour is the sky?", "blue"),
+    ("Why?", "light|scatter"),
+    ("What is my name, again?", "Anna"),
+    ("Summarise our talk in one sentence.", ""),
+    ("Goodbye!", "bye|farewell|welcome|day"),
+)
+"""What somebody says, one turn after the other, and the same."""

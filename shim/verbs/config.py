@@ -26,6 +26,7 @@ VALUES = {
     **config.CHOICES,
     "grace": ("never",),
     "unload": ("never",),
+    "temperature": (config.AUTO, "0"),
     "disk_cache": ("off",),
 }
 """For completion: what a setting may be, where that is a matter of words."""

@@ -34,6 +34,12 @@ STATES = {
     "evacuated": ("given up for want of memory, it comes back by itself", "yellow"),
 }
 """What the engine's states mean."""
+DECIDED = {
+    "user": "as you have set it",
+    "model": "of the model's generation_config",
+    "ours": "of ours, since the model's author names none",
+}
+"""Who decides the temperature."""
 
 
 class Room(NamedTuple):
@@ -108,7 +114,16 @@ def model(table: dict[str, Any]) -> Text:
         text.append(f", {named(str(shown['kv_bits']))}")
     if shown.get("one_by_one"):
         text.append(f", one stream at a time ({shown['one_by_one']})")
-    return text
+    return text.append(f", {sampling(shown['sampling'])}") if shown.get("sampling") else text
+
+
+def sampling(shown: dict[str, Any]) -> str:
+    """What requests are sampled with that do not say."""
+    parts = [f"temperature {_number(shown.get('temperature')):g}"]
+    if _number(shown.get("temperature")):
+        parts += [f"top_p {shown['top_p']:g}"] if 0 < _number(shown.get("top_p")) < 1 else []
+        parts += [f"top_k {shown['top_k']}"] if shown.get("top_k") else []
+    return f"{', '.join(parts)} {DECIDED.get(str(shown.get('by')), '')}".rstrip()
 
 
 def memory(table: dict[str, Any]) -> Text:

@@ -1,6 +1,5 @@
 """The loaded model: weights, tokenizer and what was measured of them."""
 
-import json
 import logging
 import os
 from collections.abc import Callable
@@ -14,7 +13,6 @@ import mlx_lm
 from llguidance.hf import from_tokenizer
 from mlx_lm.sample_utils import make_sampler
 from mlx_lm.tokenizer_utils import TokenizerWrapper
-from msgspec.structs import astuple
 
 from sidecar.engine.batch import Sampler
 from sidecar.engine.disk import Disk
@@ -23,6 +21,7 @@ from sidecar.engine.grammar import Grammars
 from sidecar.engine.kv import KvFormat, kv_format
 from sidecar.engine.prompt import PromptBuilder
 from sidecar.engine.row import Cache, Layout
+from sidecar.engine.sampling import Defaults, recommended
 from sidecar.fit import Costs, named
 from sidecar.frames import Sampling
 
@@ -47,8 +46,8 @@ class Model:
     """As `Findings` has it; so are the next two, which hold to begin with."""
     costs: Costs
     pace: float
-    defaults: Sampling
-    """Used where a request names no value of its own."""
+    defaults: Defaults
+    """What is sampled with where a request does not say."""
     kv: KvFormat
     one_by_one: str
     """Why streams must not be decoded as one batch; empty = they may."""
@@ -62,19 +61,13 @@ class Model:
 
     def sampler(self, sampling: Sampling) -> Any:
         """Equal settings give the same object: a batch is then sampled in one call."""
-        temperature, top_p, top_k = self._settled(sampling)
+        temperature, top_p, top_k = self.defaults.settled(sampling)
         # top_k at or above the vocabulary's size raises inside mlx-lm, in the middle of a batch.
         return sampler(temperature, top_p, top_k if top_k < self.vocabulary else 0)
 
     def temperature(self, sampling: Sampling) -> float:
         """What these settings sample with; 0 = always the likeliest token."""
-        return float(self._settled(sampling)[0])
-
-    def _settled(self, sampling: Sampling) -> list[Any]:
-        return [
-            given if given is not None else default
-            for given, default in zip(astuple(sampling), astuple(self.defaults), strict=True)
-        ]
+        return self.defaults.settled(sampling).temperature
 
 
 @lru_cache(maxsize=64)
@@ -89,12 +82,16 @@ def sampler(temperature: float, top_p: float, top_k: int) -> Sampler:
 
 
 def load(
-    path: Path, memory: int, kv_bits: str = "16", open_disk: Callable[[str], Disk | None] = lambda layout: None
+    path: Path,
+    memory: int,
+    kv_bits: str = "16",
+    open_disk: Callable[[str], Disk | None] = lambda layout: None,
+    temperature: float | None = None,
 ) -> Model:
     """Load from a directory on disk; raises what mlx-lm raises for files that are missing or broken.
 
     `memory`: the most bytes that there could be on this machine; `kv_bits`: what its caches should be quantised to;
-    `open_disk`: where what it reads is kept, by its caches' layout.
+    `open_disk`: where what it reads is kept, by its caches' layout; `temperature`: the user's own, None = not set.
     """
     mx.set_cache_limit(min(POOL_LIMIT, memory // POOL_SHARE))
     mx.random.seed(int.from_bytes(os.urandom(4)))
@@ -126,37 +123,9 @@ def load(
         found.vocabulary,
         found.costs,
         found.pace,
-        recommended_sampling(path),
+        Defaults(temperature, recommended(path), bool(tokenizer.has_thinking)),
         kv,
         one_by_one,
         mx.get_active_memory() / max(1, found.costs.per_token or found.costs.row(1)),
         disk,
     )
-
-
-def recommended_sampling(path: Path) -> Sampling:
-    """What generation_config.json says, as transformers reads it; the API's own defaults where it says nothing.
-
-    Clients seldom send a temperature, and the API's 1.0 is too much for most small models.
-    """
-    try:
-        config = json.loads((path / "generation_config.json").read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        config = {}
-    if not isinstance(config, dict):
-        config = {}
-    if config.get("do_sample") is False:
-        return Sampling(0.0, 1.0, 0)
-    top_p = _number(config.get("top_p"))
-    return Sampling(
-        _number(config.get("temperature"), 1.0),
-        top_p if top_p is not None and 0 < top_p <= 1 else 1.0,
-        int(_number(config.get("top_k"), 0.0) or 0),
-    )
-
-
-def _number(value: Any, plain: float | None = None) -> float | None:
-    """A number as samplers take them, from 0 to what half precision holds; for anything else, and in text, `plain`:
-    authors write null, "0.6" and 50.0 where the file wants another thing or none."""
-    known = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 65504
-    return float(value) if known else plain

@@ -48,6 +48,7 @@ from sidecar.frames import (
     Prewarm,
     Priority,
     Ready,
+    Sampling,
     Shed,
     Stop,
     ToEngine,
@@ -178,7 +179,8 @@ class Worker:
     def _load(self, load: Load) -> None:
         probe = Probe(load.limit_bytes, ours=lambda: (os.getpid(), os.getppid()))
         try:
-            model = models.load(Path(load.path), probe().total, load.kv_bits, partial(_open_disk, load))
+            open_disk = partial(_open_disk, load)
+            model = models.load(Path(load.path), probe().total, load.kv_bits, open_disk, load.temperature)
         except Exception as error:  # mlx-lm raises anything for a broken directory
             log.exception("cannot load %s", load.path)
             kernels.forget(error)
@@ -190,7 +192,8 @@ class Worker:
         self._prewarm = prewarming.Prewarm(Places(model.disk.folder if model.disk else None), self._scheduler)
         self._requests = Requests(model, load.context, self._send, self._inbox.put)
         gc.freeze()  # what has been loaded stays: the collector need not look at it again
-        self._send(Ready(load.name, load.context, model.costs.per_token, model.kv.bits, model.one_by_one))
+        how = (Sampling(*model.defaults.settled(Sampling())), model.defaults.by)
+        self._send(Ready(load.name, load.context, model.costs.per_token, model.kv.bits, model.one_by_one, *how))
 
     def _timed(self, act: Callable[[], None]) -> None:
         self._step_began = OWN.now()

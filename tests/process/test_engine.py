@@ -52,9 +52,17 @@ class EngineProcess:
                 raise EOFError
             self._pending += self._decoder.feed(data)
 
-    def submit(self, conversation: Conversation, max_tokens: int = 16, temperature: float = 0.0, **more: Any) -> int:
+    def submit(
+        self,
+        conversation: Conversation,
+        max_tokens: int = 16,
+        temperature: float = 0.0,
+        sampling: frames.Sampling | None = None,
+        **more: Any,
+    ) -> int:
+        """`sampling`: instead of a temperature alone."""
         self._last_id += 1
-        sampling = frames.Sampling(temperature=temperature)
+        sampling = sampling or frames.Sampling(temperature=temperature)
         self.send(frames.Generate(self._last_id, conversation, sampling, max_tokens, **more))
         return self._last_id
 
@@ -315,6 +323,23 @@ def test_every_tool_call_of_a_random_model_is_valid(engine: EngineProcess) -> No
             jsonschema.validate(json.loads("".join(pieces)), names[events[index].name].schema)
             calls += 1
     assert calls >= 20
+
+
+@pytest.mark.parametrize(
+    ("file", "temperature", "expected"),
+    [
+        ({"temperature": None, "top_k": 50.0, "top_p": "0.9"}, None, (1.0, 50, "model")),
+        ({"temperature": None, "top_k": None, "top_p": None}, 0.4, (0.4, 0, "user")),
+    ],
+)
+def test_whatever_a_generation_config_says_the_model_answers_and_tells_what_it_samples_with(
+    tmp_path: Path, file: dict[str, Any], temperature: float | None, expected: tuple[float, int, str]
+) -> None:
+    (make_tiny(tmp_path) / "generation_config.json").write_text(json.dumps(file))
+    with running(tmp_path, temperature=temperature) as engine:
+        how = engine.first.sampling
+        assert (how.temperature, how.top_k, engine.first.sampling_by) == expected
+        assert only(Finished, engine.ask(said("hello"), sampling=frames.Sampling())).output_tokens == 16
 
 
 def test_a_schema_that_does_not_compile_is_loosened(engine: EngineProcess) -> None:

@@ -407,12 +407,14 @@ def test_two_models_take_turns_and_are_never_both_in_memory(real: Sidecar, tmp_p
     other.mkdir()
     for file in Path(real.model).iterdir():
         (other / file.name).write_bytes(file.read_bytes())
+    real.variables["CLAUDE_LOCAL_TEMPERATURE"] = "0.4"
     real.start()
     lease = real.lease()
     lease.until("ready")
     first = real.status()["engine"]["pid"]
     assert real.message(model=str(other))[0] == 200
-    assert real.status()["model"]["name"] == str(other)
+    shown = real.status()["model"]
+    assert (shown["name"], shown["sampling"]["temperature"], shown["sampling"]["by"]) == (str(other), 0.4, "user")
     assert not is_running(first)
 
 

@@ -24,6 +24,16 @@ def test_the_environment_beats_the_file(tmp_path: Path) -> None:
     assert (config.model, config.grace) == ("demo", NEVER)
 
 
+@pytest.mark.parametrize(
+    ("toml", "temperature"),
+    [("", None), ("temperature = 'auto'", None), ("temperature = 0.6", 0.6), ("temperature = 0", 0.0)],
+)
+def test_a_temperature_is_a_number_or_the_authors(tmp_path: Path, toml: str, temperature: float | None) -> None:
+    assert load(environment(tmp_path, toml)).own_temperature == temperature
+    variables = {} if temperature is None else {"CLAUDE_LOCAL_TEMPERATURE": str(temperature)}
+    assert load({"XDG_CONFIG_HOME": str(tmp_path / "none"), **variables}).own_temperature == temperature
+
+
 @pytest.mark.parametrize(("raw", "value"), [("1", True), ("yes", True), ("0", False), ("", False), ("off", False)])
 def test_switches_take_the_usual_words(tmp_path: Path, raw: str, value: bool) -> None:
     assert load(environment(tmp_path, CLAUDE_LOCAL_NO_INSTALL=raw)).no_install is value
@@ -44,7 +54,11 @@ def test_switches_take_the_usual_words(tmp_path: Path, raw: str, value: bool) ->
         (None, {"CLAUDE_LOCAL_KV_BITS": "6"}, "'6' is none of auto, 16, 8, 8/4, 4"),
         (None, {"CLAUDE_LOCAL_KV_BITS": "4/8"}, "kv_bits: '4/8' is none of auto"),
         ("kv_bits = 6", {}, "kv_bits: '6' is none of auto"),
-        ("kv_bits = 8.4", {}, "kv_bits: 8.4 is not a text"),
+        ("kv_bits = 8.4", {}, "kv_bits: .8.4. is none of auto"),
+        (None, {"CLAUDE_LOCAL_TEMPERATURE": "warm"}, "neither auto nor a number from 0 to 2"),
+        ("temperature = 2.5", {}, "neither auto nor a number from 0 to 2"),
+        ("temperature = nan", {}, "neither auto nor a number from 0 to 2"),
+        ("temperature = true", {}, "not a text"),
         (None, {"CLAUDE_LOCAL_NO_INSTALL": "perhaps"}, "neither true nor false"),
         (None, {"CLAUDE_LOCAL_MEMORY_CRITICAL_GB": "3"}, "must fall in this order"),
         (None, {"CLAUDE_LOCAL_MEMORY_CAUTION_GB": "never"}, "must fall in this order"),

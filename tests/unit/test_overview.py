@@ -32,6 +32,26 @@ def test_a_model_is_described_with_its_caches_and_why_streams_take_turns() -> No
 
 
 @pytest.mark.parametrize(
+    ("sampling", "said"),
+    [
+        (
+            {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "by": "model"},
+            "temperature 0.6, top_p 0.95, top_k 20 of the",
+        ),
+        (
+            {"temperature": 0.6, "top_p": 1.0, "top_k": 0, "by": "model"},
+            "temperature 0.6 of the model's generation_con",
+        ),
+        ({"temperature": 0.0, "top_p": 0.9, "top_k": 9, "by": "user"}, "temperature 0 as you have set it"),
+        ({"temperature": 0.0, "top_p": 1.0, "top_k": 0, "by": "ours"}, "temperature 0 of ours, since the model's"),
+        ({"temperature": 0.5, "by": "somebody"}, "temperature 0.5"),
+    ],
+)
+def test_what_is_sampled_with_is_said_and_whence(sampling: dict[str, Any], said: str) -> None:
+    assert f", context 25,000 tokens, {said}" in shown({"model": MODEL | {"sampling": sampling}}, 200)
+
+
+@pytest.mark.parametrize(
     ("state", "said"),
     [
         ("absent", "not in memory: the next request loads it"),
