@@ -9,12 +9,15 @@ on disk, whole or in part: `{"models": {name: {"date", "files"}}}`, where files 
 import difflib
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from math import prod
 from pathlib import Path
 from typing import Any
 
+from sidecar import native
 from sidecar.config import KV_GROUP
 from sidecar.models import ALIASES
 
@@ -49,6 +52,17 @@ class ModelFiles:
     """Bytes of one number in it."""
     kv_group: int = 0
     """Numbers that share a scale where the cache is quantised; 0 = this model's cannot be."""
+    widened_bytes: int = 0
+    """What a CPU needs more for the weights: it computes with packed ones in 32 bits, and widens all that has 16."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the weights take once they are loaded."""
+        return self.weights_bytes + self.widened_bytes
+
+    def on_cpu(self, half: int) -> "ModelFiles":
+        """The same where a CPU computes with packed weights, beside which `half` bytes are in half precision."""
+        return replace(self, widened_bytes=half, bytes_per_token=self.bytes_per_token * 4 // self.kv_width, kv_width=4)
 
 
 def resolve(name: str, tell: Tell) -> ModelFiles:
@@ -83,7 +97,7 @@ def inspect(path: Path) -> ModelFiles:
     config = configuration(path)
     try:
         text = {**config, **(config.get("text_config") or {})}
-        return described(path, text, _check_weights(path), _window(text, path))
+        return described(path, text, *_check_weights(path), _window(text, path))
     except (
         ArithmeticError,
         AttributeError,
@@ -118,12 +132,16 @@ def _table(file: Path) -> dict[str, Any]:
     return table
 
 
-def described(path: Path, config: dict[str, Any], weights: int, window: int) -> ModelFiles:
-    """What follows from the configuration of a language model; raises what arithmetic on anything may raise."""
+def described(path: Path, config: dict[str, Any], weights: int, half: int, window: int) -> ModelFiles:
+    """What follows from the configuration of a language model; raises what arithmetic on anything may raise.
+
+    `weights`: bytes of all of them; `half`: of what is in half precision beside packed ones, 0 where none are packed.
+    """
     per_token = kv_bytes_per_token(config)
     if window < 1 or per_token < 0:
         raise ValueError(f"a window of {window} tokens, {per_token} bytes for each")
-    return ModelFiles(str(path), weights, window, per_token, _kv_width(config), kv_group(config))
+    files = ModelFiles(str(path), weights, window, per_token, _kv_width(config), kv_group(config))
+    return files.on_cpu(half) if half and not native.accelerated() else files
 
 
 def kv_bytes_per_token(config: dict[str, Any]) -> int:
@@ -174,8 +192,13 @@ def _window(config: dict[str, Any], path: Path) -> int:
     return int(limit) if limit and limit < 1e8 else 8192
 
 
-def _check_weights(path: Path) -> int:
-    """Bytes of weights; a file that is missing, cut off or not safetensors at all is named."""
+UNSEEN = ("vision", "visual")
+"""In the names of what only sees, which is not loaded."""
+
+
+def _check_weights(path: Path) -> tuple[int, int]:
+    """Bytes of weights, and of those in half precision beside packed ones; a file that is missing, cut off or not
+    safetensors at all is named."""
     from safetensors import SafetensorError, safe_open
 
     index = path / "model.safetensors.index.json"
@@ -185,15 +208,20 @@ def _check_weights(path: Path) -> int:
         names = sorted(file.name for file in path.glob("model*.safetensors"))
     if not names:
         raise ModelUnavailable(f"{path} has no weights in safetensors files", EX_NOINPUT)
+    numbers: Counter[str] = Counter()
     for name in names:
         if not (path / name).is_file():
             raise ModelUnavailable(f"{path / name} is missing", EX_NOINPUT)
         try:
-            with safe_open(path / name, framework="numpy"):
-                pass
+            with safe_open(path / name, framework="numpy") as file:
+                for key in file.keys():  # noqa: SIM118  # it is no mapping
+                    if not any(unseen in key for unseen in UNSEEN):
+                        tensor = file.get_slice(key)
+                        numbers[tensor.get_dtype()] += prod(tensor.get_shape())
         except (SafetensorError, OSError) as error:
             raise ModelUnavailable(f"{path / name} is corrupt ({error}): delete it and try again", EX_DATAERR) from None
-    return sum((path / name).stat().st_size for name in names)
+    half = 2 * (numbers["F16"] + numbers["BF16"]) if numbers["U32"] else 0
+    return sum((path / name).stat().st_size for name in names), half
 
 
 def _from_hub(repository: str, tell: Tell) -> ModelFiles:

@@ -217,7 +217,7 @@ class Engine:
             return
         available = view.sample.available + self.held_bytes()
         wait = self._backoff.until - time.monotonic()
-        reason = load_refusal(model.name, model.files.weights_bytes, available, view.lines.caution, view.advice)
+        reason = load_refusal(model.name, model.files.memory_bytes, available, view.lines.caution, view.advice)
         if view.level is Level.EMERGENCY or view.sample.available < view.lines.acceptance:
             reason = reason or view.refusal()  # else only the hold is left: it may load while requests still wait
         if reason is None and wait > 0:

@@ -49,10 +49,12 @@ LOADING_S = 30.0
 """The same while it loads: a large tokenizer lets no other thread run for seconds."""
 START_S = 120.0
 """The same before the first one: importing mlx and mlx-lm from a cold disk comes first."""
-STEP_S = 30.0
-"""A single step of the model that takes longer never ends: the scheduler sizes steps to one second."""
+STEP_S, SLACK = 30.0, 4.0
+"""A single step of the model that takes longer, and so many times longer than it should at the measured pace, never
+ends. The scheduler sizes steps to one second, where the machine is not too slow for that."""
 STUCK_S, SLOW_S = 3.0, 15.0
-"""Silence, and the length of a single step, from which on health calls the engine stuck: before it is killed."""
+"""Silence, and the length of a single step, from which on health calls the engine stuck: before it is killed. Half of
+what is left to it where a step should take longer."""
 TICK_S = 0.25
 """Between two looks at the watch."""
 STOP_S = 2.0
@@ -104,7 +106,7 @@ class Process:
     @property
     def stuck(self) -> bool:
         """Whether it says nothing any more, or is at one step for so long that something must be wrong."""
-        slow = self.heartbeat is not None and self.heartbeat.step_s > SLOW_S
+        slow = self.heartbeat is not None and self.heartbeat.step_s > max(SLOW_S, self._step_limit() / 2)
         return slow or trio.current_time() - self._heard > STUCK_S
 
     @classmethod
@@ -176,8 +178,15 @@ class Process:
             return Died(f"the engine ended while it worked with {self.model.name}; it starts again by itself", 1, guilt)
         # Whose step did not end, or whose preparation let nobody else run, is not asked again unbidden.
         culprit = suspect if self._hung == "spinning" else not suspect and self._hung == "slow"
-        message = "the engine was stuck and has been ended; it starts again by itself"
+        message = f"the engine {self._fault()} and has been ended; it starts again by itself"
         return Died(message, 5, guilt, again=not culprit)
+
+    def _fault(self) -> str:
+        """What was wrong with it when the watchdog killed it."""
+        if self._hung == "slow" and self.heartbeat:
+            expected = f", where about {self.heartbeat.expected_s:.0f} s are usual" * (self.heartbeat.expected_s >= 1)
+            return f"was stuck in one step of {self.model.name} for {self.heartbeat.step_s:.0f} s{expected},"
+        return "was stuck"
 
     def _guilt(self) -> float:
         """How sure it is that it died over one of those that it prepared, shared out among them."""
@@ -320,11 +329,15 @@ class Process:
             if (late := trio.current_time() - looked - TICK_S) > TICK_S:
                 # Whatever held us up may have held it up as well.
                 self._heard = min(self._heard + late, trio.current_time())
-            stuck = self._loaded and self.heartbeat is not None and self.heartbeat.step_s > STEP_S
+            stuck = self._loaded and self.heartbeat is not None and self.heartbeat.step_s > self._step_limit()
             if stuck or trio.current_time() - self._heard > self._patience():
                 log.error("the engine is stuck (%s): killing it", self.heartbeat)
                 self._hung = "slow" if stuck else "spinning" if self._works() else "silent"
                 await self.kill()
+
+    def _step_limit(self) -> float:
+        """Seconds that its present step may take."""
+        return max(STEP_S, SLACK * self.heartbeat.expected_s) if self.heartbeat else STEP_S
 
     def _patience(self) -> float:
         """For how long it may be silent."""

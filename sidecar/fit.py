@@ -24,6 +24,8 @@ STEP = 256
 CHUNK = 2048
 """Prompt tokens in one forward pass when nobody waits for it; larger gains nothing."""
 SHORTEST_CHUNK = 32
+UNPACKED_BYTES = 16 << 20
+"""What a CPU unpacks at once of a layer whose weights are packed: a part of what a pass takes for itself."""
 ENGINE_BYTES = 200_000_000
 """The engine without a model: Python, mlx, the tokenizer and its grammar tables (0.12 GB were measured on Linux with a
 small vocabulary, and large ones take some 50 MB more)."""
@@ -86,7 +88,8 @@ def named(bits: str) -> str:
 
 def taken(files: ModelFiles, tokens: int, bits: str) -> int:
     """Bytes that one conversation of so many tokens takes, the model included."""
-    fixed = files.weights_bytes + ENGINE_BYTES + transient_limit(files.weights_bytes)
+    fixed = files.memory_bytes + ENGINE_BYTES + transient_limit(files.memory_bytes)
+    fixed += UNPACKED_BYTES if files.widened_bytes else 0
     return fixed + tokens * kv_bytes(files, bits)
 
 

@@ -366,6 +366,8 @@ class Heartbeat(Frame, frozen=True):
     disk_nodes: int = 0
     preparing: int = 0
     """Requests whose prompts are not rendered yet; they count as waiting, too."""
+    expected_s: float = 0.0
+    """How long the current step should take, at the pace that was measured on this machine."""
 
 
 FromEngine = (

@@ -122,7 +122,7 @@ class Library:
 
 def _published(model: Model) -> ModelFiles:
     """What will lie on disk once it is fetched."""
-    return described(Path(), model.text, model.bytes, model.context_window)
+    return described(Path(), model.text, model.bytes, model.half_bytes, model.context_window)
 
 
 async def _look() -> dict[str, Listed]:

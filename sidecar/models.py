@@ -35,6 +35,11 @@ class Model:
         return self.weights + self.vision
 
     @property
+    def half_bytes(self) -> int:
+        """Of the scales and offsets beside its packed weights: 32 bits for each 64 numbers."""
+        return self.weights * 32 // (64 * self.bits + 32)
+
+    @property
     def context_window(self) -> int:
         """The most tokens that it was made for."""
         return int(self.text["max_position_embeddings"])

@@ -123,6 +123,16 @@ def _say(kernels: Kernels) -> None:
     log.warning("compiled kernels %s: %s", instead, kernels.why)
 
 
+def accelerated() -> bool:
+    """Whether a GPU can be expected to do the work."""
+    return sys.platform == "darwin" or os.path.exists("/proc/driver/nvidia/version")
+
+
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def give_back(library: Any = None) -> None:
     """Have malloc give the machine what it keeps between the pieces that are used: some milliseconds.
 

@@ -182,6 +182,42 @@ def make_tiny(path: Path, family: str = "phi3", vocabulary: int = 512, **changes
     return path
 
 
+def make_packed(path: Path, **changes: Any) -> Path:
+    """The same, packed in four bits, with scales in bfloat16; beside it, in `path`/dense, what a CPU makes of that
+    number by number: unpacked, in float32."""
+    import mlx.core as mx
+    import mlx.nn as nn
+    from mlx_lm import load
+    from mlx_lm.utils import save_model
+
+    config = json.loads((make_tiny(path, **changes) / "config.json").read_text())
+    model = load(str(path))[0]
+    nn.quantize(model, group_size=32, bits=4)
+    model.set_dtype(mx.bfloat16)
+    save_model(path, model)
+    packing = {"quantization": {"group_size": 32, "bits": 4}, "torch_dtype": "bfloat16"}
+    (path / "config.json").write_text(json.dumps(config | packing))
+    _unpack(path, path / "dense", config)
+    return path
+
+
+def _unpack(path: Path, dense: Path, config: dict[str, Any]) -> None:
+    import shutil
+
+    import mlx.core as mx
+
+    packed = mx.load(str(path / "model.safetensors"))
+    whole = {name: each.astype(mx.float32) if each.dtype == mx.bfloat16 else each for name, each in packed.items()}
+    for layer in [name.removesuffix(".scales") for name in packed if name.endswith(".scales")]:
+        scales, offsets = whole.pop(f"{layer}.scales"), whole.pop(f"{layer}.biases")
+        whole[f"{layer}.weight"] = mx.dequantize(whole[f"{layer}.weight"], scales, offsets, 32, 4)
+    dense.mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(path / name, dense)
+    mx.save_safetensors(str(dense / "model.safetensors"), whole, {"format": "mlx"})
+    (dense / "config.json").write_text(json.dumps(config))
+
+
 def _spread(name: str, value: Any) -> Any:
     import mlx.core as mx
 

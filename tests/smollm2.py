@@ -35,10 +35,14 @@ NAMES = {
 _ROLES = {"bos": "bos", "eos": "eos", "pad": "padding"}
 
 
-def cached(fetch: bool) -> Path | None:
+KINDS = ("dense-float32", "packed-float16")
+"""What a CPU is fastest with; the blocks of four bits as they are, scales and norms as GPUs like them."""
+
+
+def cached(fetch: bool, kind: str = KINDS[0]) -> Path | None:
     """The model's folder; None where it is not in the cache and is not to be fetched, or cannot be."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "claude-local-tests" / "smollm2"
-    folder = home / "dense-float32"
+    folder = home / kind
     if (folder / "config.json").exists():
         return folder
     if not fetch:
@@ -49,7 +53,14 @@ def cached(fetch: bool) -> Path | None:
         if not (folder / "config.json").exists():
             if not _fetched(Path(work)):
                 return None
-            convert = [sys.executable, "-m", "tests.smollm2", str(Path(work) / WEIGHTS), str(Path(work) / "model")]
+            convert = [
+                sys.executable,
+                "-m",
+                "tests.smollm2",
+                str(Path(work) / WEIGHTS),
+                str(Path(work) / "model"),
+                kind,
+            ]
             subprocess.run(convert, check=True, cwd=Path(__file__).parents[1])
             shutil.rmtree(folder, ignore_errors=True)
             (Path(work) / "model").rename(folder)
@@ -65,19 +76,24 @@ def _fetched(work: Path) -> bool:
     return True
 
 
-def convert(source: Path, target: Path) -> None:
-    """Write the folder that mlx-lm loads, in dense float32: what a CPU is fastest with."""
+def convert(source: Path, target: Path, kind: str) -> None:
+    """Write the folder that mlx-lm loads."""
     import mlx.core as mx
 
     tensors, metadata = mx.load(str(source), return_metadata=True)
     facts = {name: value.tolist() if isinstance(value, mx.array) else value for name, value in metadata.items()}
     target.mkdir(parents=True)
-    mx.save_safetensors(str(target / "model.safetensors"), _dense(_named(tensors, facts)), {"format": "mlx"})
+    weights, packing = _named(tensors, facts), dict[str, Any]()
+    if kind == KINDS[0]:
+        weights = _dense(weights)
+    else:
+        weights, packing = _packed(weights)
+    mx.save_safetensors(str(target / "model.safetensors"), weights, {"format": "mlx"})
     ids = {f"{each}_token_id": facts[f"tokenizer.ggml.{name}_token_id"] for each, name in _ROLES.items()}
     _write(target / "generation_config.json", {"_from_model_config": True, **ids})
     _tokenizer(facts).save(str(target / "tokenizer.json"))
     _write(target / "tokenizer_config.json", _tokenizer_config(facts))
-    _write(target / "config.json", _config(facts) | ids)
+    _write(target / "config.json", _config(facts) | ids | packing)
 
 
 def _named(tensors: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
@@ -106,6 +122,19 @@ def _dense(weights: dict[str, Any]) -> dict[str, Any]:
             bits = value.shape[-1] * 32 // (scales.shape[-1] * GROUP)
             dense[name] = mx.dequantize(value, scales, offsets, GROUP, bits)
     return dense
+
+
+def _packed(weights: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    import mlx.core as mx
+
+    layers = [name.removesuffix(".scales") for name in weights if name.endswith(".scales")]
+    bits = {
+        name: weights[f"{name}.weight"].shape[-1] * 32 // (weights[f"{name}.scales"].shape[-1] * GROUP)
+        for name in layers
+    }
+    others = {name: {"group_size": GROUP, "bits": own} for name, own in bits.items() if own != 4}
+    halved = {name: each if each.dtype == mx.uint32 else each.astype(mx.float16) for name, each in weights.items()}
+    return halved, {"quantization": {"group_size": GROUP, "bits": 4, **others}, "torch_dtype": "float16"}
 
 
 def _config(facts: dict[str, Any]) -> dict[str, Any]:
@@ -161,4 +190,4 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    convert(Path(sys.argv[1]), Path(sys.argv[2]))
+    convert(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])

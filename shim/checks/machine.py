@@ -132,7 +132,7 @@ def judge_memory(
     limit = settings.memory_limit_gb
     held = ", ".join(f"{program} {size(count)}" for program, count in others)
     advice = f"raise CLAUDE_LOCAL_MEMORY_LIMIT_GB ({limit:g})" if limit else f"close something (most have {held})"
-    reason = fit.load_refusal(name, weights, sample.available, caution, advice)
+    reason = fit.load_refusal(name, files.memory_bytes if files else weights, sample.available, caution, advice)
     if reason:
         text, _, rest = reason.partition(f": {advice}")
         return failure(text, advice + rest)

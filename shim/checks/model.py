@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 import shim
 from shim.checks.case import Case
-from shim.checks.finding import Finding, failure, ok
+from shim.checks.finding import Finding, failure, ok, warning
 from shim.progress import size
-from sidecar import download, fit, hub
+from sidecar import cpu, download, fit, hub
 from sidecar.download import ModelFiles, ModelUnavailable, inspect, local_path
+from sidecar.models import MODELS
 
 HASH_S = 300.0
 """For all bytes of a model: 40 GB from a fast disk."""
@@ -82,6 +83,37 @@ def complete(model: Known) -> Finding:
         names = ", ".join(file.name for file in damaged)
         return failure(f"{model.name}: {names} is not what the hub has", f"claude-local models pull {model.name}")
     return ok(f"{model.name}, {size(model.weights)}, every file as the hub has it")
+
+
+def pace(model: Known, cores: int) -> Finding:
+    """What it is computed with here, and how fast that will be. `cores`: 0 = there is a GPU."""
+    if not cores:
+        return ok("there is a GPU, which has kernels of its own for weights of every kind")
+    if model.files is None or model.path is None:
+        about = MODELS.get(model.name)
+        if about is None:
+            return ok(f"known once {model.name} is on this disk")
+        return judge_pace(model.name, about.parameters, cores)
+    if not model.files.widened_bytes:
+        return ok(f"{model.name} is not packed: mlx multiplies float32 through a BLAS, other numbers one by one")
+    packed = model.files.weights_bytes - model.files.widened_bytes
+    bits = (download.configuration(model.path).get("quantization") or {}).get("bits") or 4
+    return judge_pace(model.name, packed * 8 / bits / 1e9, cores)
+
+
+def judge_pace(name: str, parameters: float, cores: int) -> Finding:
+    """`parameters`: in billions, packed."""
+    about = MODELS.get(name)
+    active = about.active if about and about.active else parameters
+    speed = cpu.speed(parameters, active, cores)
+    here = (
+        f"{name} is packed, and there is no GPU: prompts are read with unpacked weights through numpy's BLAS, about "
+        f"{speed.read:.0f} tokens/s; answers are written by mlx's plain kernels on {cores} "
+        f"{'core' if cores == 1 else 'cores'}, about {speed.written:.1f} tokens/s"
+    )
+    if speed.is_bearable:
+        return ok(here)
+    return warning(f"{here}: too slow for an agent", "claude-local models says which model is fast enough here")
 
 
 def _broken(model: Known) -> Finding:

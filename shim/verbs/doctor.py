@@ -13,7 +13,7 @@ from shim.checks import client, machine, model, network, place
 from shim.checks.case import Case, case, homes, user
 from shim.checks.discreet import discreet
 from shim.checks.finding import Check, Finding, made
-from shim.verbs import global_
+from shim.verbs import global_, shelf
 from shim.verbs.parsing import Parser
 from shim.verbs.screen import console
 from sidecar import __version__
@@ -29,7 +29,20 @@ FAILED = 1
 """The exit code where a check fails; warnings are none."""
 NAMES = (
     *("platform", "python", "mlx", "openblas", "configuration", "memory", "limits", "disk", "run-directory"),
-    *("stale", "sidecar", "port", "global", "proxies", "settings", "claude", "hub", "model", "panics", "answer"),
+    *(
+        "stale",
+        "sidecar",
+        "port",
+        "global",
+        "proxies",
+        "settings",
+        "claude",
+        "hub",
+        "model",
+        "pace",
+        "panics",
+        "answer",
+    ),
 )
 WIDTH = max(map(len, NAMES))
 SECONDS = 15.0
@@ -99,6 +112,7 @@ def checks(case: Case, kind: str = sys.platform) -> list[Check]:
         ("claude", lambda: client.claude(case), client.VERSION_S + SECONDS),
         ("hub", lambda: network.model_hub(known().repository, known().files is not None), 2 * network.HUB_S + SECONDS),
         ("model", lambda: model.complete(known()), model.HASH_S),
+        ("pace", lambda: model.pace(known(), shelf.cores()), SECONDS),
         ("panics", machine.panics, SECONDS),
         ("answer", lambda: model.answer(case, known()), model.ANSWER_S + SECONDS),
     ]

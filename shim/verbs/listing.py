@@ -38,6 +38,8 @@ def described(item: Item, default: str, chosen: str) -> dict[str, Any]:
         "fits": limits is not None,
         "lacking_bytes": item.lacking,
         "window_here": limits.context_window if limits else None,
+        "read_per_s_here": round(item.speed.read, 1) if item.speed else None,
+        "written_per_s_here": round(item.speed.written, 1) if item.speed else None,
         "kv_bits_here": limits.kv_bits if limits else None,
     }
 
@@ -80,6 +82,9 @@ def marks(found: list[Item], default: str, chosen: str, free: int) -> list[str]:
         lines = [f"* the default   > our choice for this machine {here}"]
     if about := MODELS.get(chosen):
         lines.append(f"  {chosen}: {about.good_for}; licence: {about.licence}")
+        lines += [
+            f"  on this CPU, without a GPU, it {pace(item)}" for item in found if item.name == chosen and item.speed
+        ]
     if chosen and chosen != default:
         lines.append(f"  to use it: claude-local models use {chosen}")
     lines.append("16k: memory with 16,384 tokens in use   here: the window that it would have")
@@ -100,6 +105,7 @@ def in_full(item: Item, default: str, chosen: str) -> Table:
         "memory": f"{size(item.long)} with 16,384 tokens in use" if files.context_window else "",
         "context": f"{files.context_window:,} tokens" if files.context_window else "",
         "here": here(item),
+        "pace": pace(item),
         "on disk": plain(item.complaint) if item.complaint else disk(item) or "no: claude-local models pull fetches it",
         "folder": plain(files.path) if item.state == "whole" else "",
     }
@@ -126,6 +132,11 @@ def here(item: Item) -> str:
         return f"{size(item.lacking)} short" if item.lacking else ""
     bits = "" if item.limits.kv_bits == "16" else f", {item.limits.kv_bits}-bit"
     return f"{tokens(item.limits.context_window)}{bits}"
+
+
+def pace(item: Item) -> str:
+    """How fast it is on this CPU; empty where there is a GPU, or nobody knows."""
+    return f"reads about {item.speed.read:.0f} tokens/s, writes {item.speed.written:.1f}" if item.speed else ""
 
 
 def disk(item: Item) -> str:

@@ -151,7 +151,7 @@ def show_one(name: str, as_json: bool) -> None:
     path = download.local_path(name)
     item = next((each for each in found if name in (each.name, each.hub)), None)
     if item is None and path:
-        item = shelf.fitted(shelf.at(name, path), shelf.free_memory(settings), settings)
+        item = shelf.fitted(shelf.at(name, path), shelf.free_memory(settings), settings, shelf.cores())
     if item is None:
         raise Failure(f"{download.repository(name)} is not on this disk: claude-local models pull {name}", UNAVAILABLE)
     if as_json:
@@ -185,4 +185,4 @@ def _looked() -> tuple[Config, int, list[Item], str]:
     settings = config.load()
     free = shelf.free_memory(settings)
     found = shelf.items(free, settings)
-    return settings, free, found, shelf.choice(found, shelf.accelerated())
+    return settings, free, found, shelf.choice(found)

@@ -3,14 +3,13 @@
 Looks and reckons; it draws nothing and changes nothing.
 """
 
-import os
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shim.verbs.asking import ask
-from sidecar import control, download, fit, hub
+from sidecar import control, cpu, download, fit, hub, native
 from sidecar.config import Config
+from sidecar.cpu import Speed
 from sidecar.download import ModelFiles, ModelUnavailable
 from sidecar.fit import GB, Limits
 from sidecar.models import MODELS, Model
@@ -18,10 +17,6 @@ from sidecar.probe import Probe
 
 LONG = 16_384
 """Tokens of a conversation of an agent that has been at work for a while."""
-
-SLOW = 5.0
-"""Billions of parameters for each token that a CPU can bear: 5 in 4 bits are 2.8 GB to read from memory for each, at
-the 30 GB/s of an ordinary one ten tokens a second."""
 
 GENERATES = ("ForCausalLM", "ForConditionalGeneration")
 """How the architectures of language models are named; the hub's cache holds other kinds as well."""
@@ -52,6 +47,8 @@ class Item:
     """How much less memory is free than it needs."""
     tight: bool = False
     """Whether it can be loaded, and a conversation in its window would already be too much."""
+    speed: Speed | None = None
+    """How fast it is here; None = nobody knows."""
 
     @property
     def long(self) -> int:
@@ -74,15 +71,17 @@ def items(free: int, settings: Config) -> list[Item]:
     path = download.local_path(settings.model)
     if path and settings.model != "demo":
         found.append(at(settings.model, path))
-    return [fitted(item, free, settings) for item in found]
+    return [fitted(item, free, settings, cores()) for item in found]
 
 
-def fitted(item: Item, free: int, settings: Config) -> Item:
-    """The item with what the sidecar would make of it. Pure."""
+def fitted(item: Item, free: int, settings: Config, cores: int = 0) -> Item:
+    """The item with what the sidecar would make of it, on so many cores; 0 = there is a GPU. Pure."""
     if item.complaint and not item.files.weights_bytes:
         return item
+    if item.about and cores:
+        item = replace(item, speed=cpu.speed(item.about.parameters, _active(item), cores))
     caution = settings.memory_caution_gb * GB
-    lacking = int(item.files.weights_bytes + fit.ENGINE_BYTES + caution - free)
+    lacking = int(item.files.memory_bytes + fit.ENGINE_BYTES + caution - free)
     if lacking > 0:
         return replace(item, lacking=lacking)
     limits = fit.limits(item.files, free, caution, settings.context, settings.cache_gb, settings.kv_bits)
@@ -90,20 +89,20 @@ def fitted(item: Item, free: int, settings: Config) -> Item:
     return replace(item, limits=limits, tight=tight)
 
 
-def choice(found: list[Item], accelerated: bool) -> str:
+def choice(found: list[Item]) -> str:
     """The name that we would use here: the best of those with a short name that leaves room for an agent and, on a CPU
-    alone, is fast enough; where none does, the best that fits; else the built-in one, and empty where not even that
-    fits. Pure."""
+    alone, is fast enough; where none does, the best that fits, on a CPU the smallest; else the built-in one, and empty
+    where not even that fits. Pure."""
     roomy = [item for item in found if item.limits and not item.tight]
     curated = [item for item in roomy if item.about]
-    bearable = [item for item in curated if accelerated or _active(item) <= SLOW]
-    fits = [item for item in bearable if item.ample] or bearable or curated
+    bearable = [item for item in curated if item.speed is None or item.speed.is_bearable]
+    fits = [item for item in bearable if item.ample] or bearable or sorted(curated, key=_active)
     return next((item.name for item in (*fits, *roomy) if item.about or item.name == "demo"), "")
 
 
-def accelerated() -> bool:
-    """Whether a GPU can be expected to do the work."""
-    return sys.platform == "darwin" or os.path.exists("/proc/driver/nvidia/version")
+def cores() -> int:
+    """What computes here, as `fitted` takes it."""
+    return 0 if native.accelerated() else native.cores()
 
 
 def free_memory(settings: Config) -> int:
@@ -127,7 +126,7 @@ def _active(item: Item) -> float:
 
 
 def _curated(about: Model, stored: hub.Stored | None) -> Item:
-    files = download.described(Path(), about.text, about.bytes, about.context_window)
+    files = download.described(Path(), about.text, about.bytes, about.half_bytes, about.context_window)
     item = Item(about.alias, about.hub, files, about)
     return _with_disk(item, stored) if stored else item
 

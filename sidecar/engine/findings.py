@@ -1,12 +1,13 @@
 """What is found out about a model by running it, once: later loads find it beside what the model has read.
 
-Somebody waits for it: 1.0 s with 25 million parameters on two cores, 0.7 s with the demo model.
+Somebody waits for it: 1.0 s with 25 million parameters on two cores, 0.7 s with the demo model. Where the machine is
+too slow for the model it stops early, with what it has found by then.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,15 @@ from sidecar.engine.selfcheck import FAILS, batching_fault
 from sidecar.fit import Costs, Passes, transient_limit
 
 FILE = "findings.json"
+PASS_S = 5.0
+"""A pass that would take longer, at the pace of the one before, is not made."""
+LONGEST_PASS_S = 0.5
+"""The same for the longest one, which would only sharpen the figures, and may not take more memory than requests."""
+SHORT, LONG = (16, 64), (256, 512, 1024)
+"""Tokens of the passes. The short ones tell how long the others would take, and are all there is where that is too
+long."""
+STEP_S = 1.0
+"""With steps that take longer nobody waits for some thirty of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +45,8 @@ class Findings:
     costs: Costs
     pace: float
     """Prompt tokens read in a second."""
+    step_s: float
+    """Seconds for a token that is written."""
     one_by_one: str
     """Why streams must not be decoded as one batch; empty = they may."""
 
@@ -45,8 +57,12 @@ def find_out(weights: Any, new_cache: Callable[[], Cache], kv: str, folder: Path
     by = f"claude-local {__version__}, mlx {version('mlx')} on {mx.default_device()}, {kv}"
     if folder and (known := _recall(folder / FILE)) and known.by == by:
         return known
-    vocabulary, costs, pace = measure(weights, new_cache)
-    found = Findings(by, vocabulary, costs, pace, batching_fault(weights, new_cache, vocabulary))
+    vocabulary, costs, pace, step_s = measure(weights, new_cache)
+    if step_s > STEP_S:
+        one_by_one = f"one step takes {step_s:.1f} s here, too long to try out whether a batch computes the same"
+    else:
+        one_by_one = batching_fault(weights, new_cache, vocabulary)
+    found = Findings(by, vocabulary, costs, pace, step_s, one_by_one)
     if folder and not found.one_by_one.startswith(FAILS):
         with suppress(OSError):
             put(folder / FILE, msgspec.json.encode(found))
@@ -60,29 +76,36 @@ def _recall(file: Path) -> Findings | None:
         return None
 
 
-def measure(weights: Any, new_cache: Callable[[], Cache]) -> tuple[int, Costs, float]:
-    """Run a few hundred tokens through: the logits' width, what a request takes, and tokens read in a second.
+def measure(weights: Any, new_cache: Callable[[], Cache]) -> tuple[int, Costs, float, float]:
+    """Run a few hundred tokens through: the logits' width, what a request takes, tokens read in a second, and seconds
+    for one that is written.
 
-    Sturdier than reading configurations, whose keys differ from model to model. Shorter passes would say little of
-    longer ones.
+    Sturdier than reading configurations, whose keys differ from model to model.
     """
     held = mx.get_active_memory()
+    _read(weights, new_cache(), SHORT[:1])  # the very first has kernels compiled
     cache = new_cache()
-    read, pace, taken, passes = 0, 0.0, list[tuple[int, int]](), Passes()
-    for tokens in (256, 512, 1024):
-        if tokens == 1024 and (pace < 2 * tokens or passes.bytes(tokens, read + tokens) > transient_limit(held)):
-            break  # it would sharpen the figures, but not be over in half a second, or take more than requests may
-        began = time.perf_counter()
-        taken.append((tokens, _pass_bytes(weights, cache, tokens)))
-        pace = tokens / (time.perf_counter() - began)
-        read += tokens
-        passes = passes.seen(tokens, read, max(1, taken[-1][1]))
+    taken, pace = _read(weights, cache, SHORT)
+    longer = new_cache()
+    of_longer, pace = _read(weights, longer, LONG, pace)
+    if of_longer:
+        cache, taken = longer, of_longer
     for _ in range(2):  # the first one makes the caches grow
-        before = mx.get_active_memory()
+        before, began = mx.get_active_memory(), time.perf_counter()
         mx.reset_peak_memory()
         logits = weights(mx.zeros((1, 1), dtype=mx.int32), cache=cache)
         mx.eval(mx.argmax(logits - mx.logsumexp(logits, axis=-1, keepdims=True)), [layer.state for layer in cache])
-        step = mx.get_peak_memory() - max(before, mx.get_active_memory())
+        step, step_s = mx.get_peak_memory() - max(before, mx.get_active_memory()), time.perf_counter() - began
+    costs = replace(_kept(cache), step=step, transient_limit=transient_limit(held))
+    read = 0
+    for tokens, size in taken:
+        read += tokens
+        costs = costs.seen(tokens, read, size)
+    return logits.shape[-1], costs, pace, step_s
+
+
+def _kept(cache: Cache) -> Costs:
+    """What its layers keep of each token, and of all."""
     layers = [each for layer in cache for each in getattr(layer, "caches", [layer])]
     per_token, whole, fixed, rolling = 0, 0, 0, dict[int, int]()
     for layer in layers:
@@ -96,12 +119,25 @@ def measure(weights: Any, new_cache: Callable[[], Cache]) -> tuple[int, Costs, f
         else:
             per_token += layer.nbytes // keys.shape[2]
             whole = max(whole, layer.nbytes // keys.shape[2])
-    costs = Costs(per_token, tuple(sorted(rolling.items())), fixed, Passes(), whole, step, transient_limit(held))
-    read = 0
-    for tokens, size in taken:
+    return Costs(per_token, tuple(sorted(rolling.items())), fixed, Passes(), whole)
+
+
+def _read(
+    weights: Any, cache: Cache, sizes: Sequence[int], pace: float = float("inf")
+) -> tuple[list[tuple[int, int]], float]:
+    """Passes over so many tokens each, for as long as that is not too much: tokens and bytes of each, and the pace of
+    the last one. `pace`: what is known of it before."""
+    limit, read, taken, passes = transient_limit(mx.get_active_memory()), 0, list[tuple[int, int]](), Passes()
+    for tokens in sizes:
+        seconds, size = tokens / pace, passes.bytes(tokens, read + tokens)
+        if seconds > PASS_S or (tokens == LONG[-1] and (seconds > LONGEST_PASS_S or size > limit)):
+            break
+        began = time.perf_counter()
+        taken.append((tokens, _pass_bytes(weights, cache, tokens)))
+        pace = tokens / (time.perf_counter() - began)
         read += tokens
-        costs = costs.seen(tokens, read, size)
-    return logits.shape[-1], costs, pace
+        passes = passes.seen(tokens, read, max(1, taken[-1][1]))
+    return taken, pace
 
 
 def _pass_bytes(weights: Any, cache: Cache, tokens: int) -> int:

@@ -19,6 +19,8 @@ from sidecar.engine.disk import Disk
 from sidecar.engine.findings import find_out
 from sidecar.engine.grammar import Grammars
 from sidecar.engine.kv import KvFormat, kv_format
+from sidecar.engine.packed import adapt
+from sidecar.engine.plan import PACKED, PLAIN, Manner
 from sidecar.engine.prompt import PromptBuilder
 from sidecar.engine.row import Cache, Layout
 from sidecar.engine.sampling import Defaults, recommended
@@ -43,9 +45,10 @@ class Model:
     grammars: Grammars | None
     """None when llguidance cannot read the tokenizer: tools are then refused, since their calls could be invalid."""
     vocabulary: int
-    """As `Findings` has it; so are the next two, which hold to begin with."""
+    """As `Findings` has it; so are the next three, which hold to begin with."""
     costs: Costs
     pace: float
+    step_s: float
     defaults: Defaults
     """What is sampled with where a request does not say."""
     kv: KvFormat
@@ -55,6 +58,8 @@ class Model:
     """What a decode pass costs beside its rows: as much as attending to so many tokens."""
     disk: Disk | None
     """Where what it reads is kept; None where nothing is."""
+    manner: Manner
+    """In what pieces it reads well on this device."""
 
     def new_cache(self) -> Cache:
         return self.kv.new_cache(self.weights)
@@ -97,10 +102,14 @@ def load(
     mx.random.seed(int.from_bytes(os.urandom(4)))
     weights, tokenizer = mlx_lm.load(str(path))
     mx.eval(weights.parameters())
+    is_adapted = adapt(weights)
+    numbers = "float32 from packed weights" if is_adapted else ""
+    if is_adapted:
+        log.info("there is no GPU: packed weights are computed with in float32, and unpacked to read prompts")
     kv = kv_format(weights, kv_bits)
     new_cache = partial(kv.new_cache, weights)
-    disk = open_disk(Layout(new_cache).name)
-    found = find_out(weights, new_cache, str(kv), disk.folder if disk else None)
+    disk = open_disk(Layout(new_cache).name + numbers)
+    found = find_out(weights, new_cache, f"{kv} {numbers}", disk.folder if disk else None)
     one_by_one = found.one_by_one
     log.debug("costs: %s", found.costs)
     prompts = PromptBuilder(tokenizer)
@@ -123,9 +132,11 @@ def load(
         found.vocabulary,
         found.costs,
         found.pace,
+        found.step_s,
         Defaults(temperature, recommended(path), bool(tokenizer.has_thinking)),
         kv,
         one_by_one,
         mx.get_active_memory() / max(1, found.costs.per_token or found.costs.row(1)),
         disk,
+        PACKED if is_adapted else PLAIN,
     )

@@ -7,6 +7,10 @@ from math import log2
 from sidecar.engine.turns import Rank
 from sidecar.fit import CHUNK, SHORTEST_CHUNK, STEP
 
+FEW = 32
+"""Tokens of a prompt that the pass for the first token reads as well: a turn that adds few then takes one pass, no two.
+It computes logits for each of them, which is nothing beside a pass over the weights as long as they are few."""
+
 SLICE_S, ALONE_S = 0.15, 1.0
 """Seconds that a piece of a prompt takes, about: beside streams (their longest gap is 250 ms then, as measured), alone
 (how late a cancel is seen). Pieces of 0.05 s are read a third more slowly, with 0.3 s the gap is 400 ms."""
@@ -22,6 +26,26 @@ MOST_DECODES = 32
 """Decode steps in a row, so that a new request is soon seen."""
 
 
+LONGEST_S = 30.0
+"""Seconds that a piece may take, whatever would be read well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """In what pieces a model reads well, for its kind and device."""
+
+    piece: int = SHORTEST_CHUNK
+    """Shorter ones waste too much. Beside streams a quarter of it will do."""
+    few: int = FEW
+    """Tokens that the pass for the first one reads as well, at most."""
+
+
+PLAIN = Manner()
+PACKED = Manner(piece=256, few=5)
+"""On a CPU weights are unpacked for each pass of 6 tokens and more, which takes as long as 80 tokens do; and logits are
+computed from packed ones, one token after the other."""
+
+
 @dataclass(slots=True)
 class Pace:
     """Measured speeds."""
@@ -32,6 +56,7 @@ class Pace:
     """Seconds of a decode step of the present batch; 0 = not known yet."""
     row_s: float = 0.0
     """Seconds between two streams that end and make room, while all places are taken."""
+    manner: Manner = PLAIN
 
     def read(self, tokens: int, seconds: float) -> None:
         # Tiny slices measure overhead, not speed.
@@ -44,6 +69,11 @@ class Pace:
     def beside(self, decoding: bool) -> float:
         """Prompt tokens read in a second, when streams are decoded as well or not."""
         return self.rate * (1 - SHARE) if decoding else self.rate
+
+    def seconds(self, todo: "Plan") -> float:
+        """How long a step should take, at the most; the last few tokens of a prompt may be read as if they were
+        written."""
+        return todo.tokens / self.rate + (todo.decodes + min(todo.tokens, self.manner.few) + 1) * self.step_s
 
     def made_room(self, seconds: float) -> None:
         self.row_s = 0.8 * (self.row_s or seconds) + 0.2 * seconds
@@ -76,7 +106,8 @@ def decodes(seconds: float, pace: Pace) -> int:
 def piece(decoding: bool, pace: Pace) -> int:
     """How many tokens are read at once, beside running streams or alone: whole steps of a cache or an even part of one,
     whichever is next to what the time allows. Else there would be a scrap to read before each step's end."""
-    tokens = max(SHORTEST_CHUNK, pace.rate * (SLICE_S if decoding else ALONE_S))
+    well = min(pace.manner.piece // 4 if decoding else pace.manner.piece, pace.rate * LONGEST_S)
+    tokens = max(SHORTEST_CHUNK, well, pace.rate * (SLICE_S if decoding else ALONE_S))
     if tokens < STEP:
         return SHORTEST_CHUNK << round(log2(tokens / SHORTEST_CHUNK))
     return min(CHUNK, round(tokens / STEP) * STEP)

@@ -29,10 +29,6 @@ from sidecar.pauses import OWN
 
 log = logging.getLogger(__name__)
 
-FEW = 32
-"""Tokens of a prompt that the pass for the first token reads as well: a turn that adds few then takes one pass, no two.
-It computes logits for each of them, which is nothing beside a pass over the weights as long as they are few."""
-
 
 @dataclass(eq=False)
 class Scheduler:
@@ -46,11 +42,13 @@ class Scheduler:
     room: Callable[[], Room]
     reading: list[Stream] = field(default_factory=list)
     output_tokens: int = 0
+    expected_s: float = 0.0
+    """How long the present step should take, at the pace that was measured."""
 
     def __post_init__(self) -> None:
         self.memory = Admission(self.model, self.prefixes, self.room, self.context_window)
         self.decoding = Decoder(self.model)
-        self._pace, self._shares = Pace(self.model.pace), Shares()
+        self._pace, self._shares = Pace(self.model.pace, self.model.step_s, manner=self.model.manner), Shares()
         self.line = Line(self.memory, self.prefixes, self._pace, self._shares)
         self._ended, self._ended_at = 0, 0.0
         self._said = Outbox(self.send)
@@ -98,6 +96,7 @@ class Scheduler:
             self._begin(*chosen)
         self._announce()
         todo = schedule(self.line.turns(self.reading), bool(self.decoding), self._pace)
+        self.expected_s = self._pace.seconds(todo)
         if todo.reader is not None:
             self._said.flush()  # a piece takes longer than words should wait
             self._read(self.reading[todo.reader], todo.tokens)
@@ -167,7 +166,7 @@ class Scheduler:
     def _is_nearly_read(self, stream: Stream) -> bool:
         """Whether the rest is read by the pass that gives the first token. It is kept with the answer, then; where rows
         are kept at checkpoints alone, the end of the prompt must be one."""
-        return 0 < stream.unread <= FEW and self.prefixes.cuts and stream.max_tokens > 0
+        return 0 < stream.unread <= self.model.manner.few and self.prefixes.cuts and stream.max_tokens > 0
 
     def _start_decoding(self, stream: Stream) -> None:
         self.reading.remove(stream)

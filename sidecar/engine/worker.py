@@ -256,6 +256,7 @@ class Worker:
                     queue=scheduler.queue() if scheduler else (),
                     streams=flow.look(scheduler.begun(), time.monotonic()) if scheduler else (),
                     preparing=preparing,
+                    expected_s=scheduler.expected_s if scheduler else 0.0,
                 )
             )
             time.sleep(1.0)

@@ -7,6 +7,7 @@ marks first. A changed screen is looked at, then kept: run this file once with C
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -121,10 +122,25 @@ def screen_of(home: Home, words: str, columns: int, **environment: str) -> tuple
         return screen.text(), screen.colours()
 
 
+@contextmanager
+def few_cores() -> Iterator[None]:
+    """What is started meanwhile sees two of them at most; no such thing on macOS, where a GPU counts."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[:2])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 @pytest.fixture(scope="module")
 def quiet() -> Iterator[Home]:
-    """A user for whom nothing runs, with as much memory as small machines have, so that the same models fit."""
-    with machine(grace=2, CLAUDE_LOCAL_MEMORY_LIMIT_GB="8") as place:
+    """A user for whom nothing runs, with as much memory and as few cores as small machines have, so that the same
+    models fit."""
+    with few_cores(), machine(grace=2, CLAUDE_LOCAL_MEMORY_LIMIT_GB="8") as place:
         yield Home("home", place)
 
 

@@ -57,7 +57,7 @@ class StandIn:
 
 
 def model(name: str) -> Any:
-    return SimpleNamespace(name=name, files=SimpleNamespace(weights_bytes=1))
+    return SimpleNamespace(name=name, files=SimpleNamespace(memory_bytes=1))
 
 
 @asynccontextmanager

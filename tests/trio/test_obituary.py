@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from sidecar.engine_process import Process
+from sidecar.engine_process import SLACK, STEP_S, Process
 from sidecar.errors import Died, Unavailable
+from sidecar.frames import Heartbeat
 
 PREPARING, RUNNING = 1, 9
 
@@ -58,6 +59,31 @@ async def test_a_request_whose_preparation_was_over_is_not_blamed_for_another(hu
     error = await (await dead(-SIGKILL, hung, running=1)).obituary(RUNNING)
     assert isinstance(error, Died)
     assert (error.guilt, error.again) == (0.0, again)
+
+
+def beat(step_s: float, expected_s: float) -> Heartbeat:
+    return Heartbeat(step_s, 1, 0, 0, 0, 0, expected_s=expected_s)
+
+
+@pytest.mark.parametrize(
+    ("step_s", "expected_s", "stuck"),
+    [(10, 0.5, False), (20, 0.5, True), (20, 12.0, False), (25, 12.0, True), (100, 60.0, False), (130, 60.0, True)],
+)
+async def test_a_step_may_take_longer_where_the_machine_is_slow(step_s: float, expected_s: float, stuck: bool) -> None:
+    process: Any = Process(SimpleNamespace(name="m"), SimpleNamespace(pid=1), None)  # type: ignore[arg-type]
+    process.heartbeat = beat(step_s, expected_s)
+    assert process.stuck is stuck
+    assert process._step_limit() == max(STEP_S, SLACK * expected_s)
+
+
+async def test_what_the_watchdog_ended_is_named_with_what_is_usual() -> None:
+    process = await dead(-SIGKILL, "slow", running=1)
+    process.heartbeat = beat(130.0, 30.2)
+    error = await process.obituary(RUNNING)
+    assert str(error) == (
+        "the engine was stuck in one step of m for 130 s, where about 30 s are usual, and has been ended; "
+        "it starts again by itself"
+    )
 
 
 async def test_who_was_given_up_for_want_of_memory_is_told_so() -> None:

@@ -132,6 +132,31 @@ def test_openblas_is_found_where_the_system_keeps_it(tmp_path: Path) -> None:
     assert native.blas(tmp_path) == library
 
 
+@pytest.mark.parametrize(
+    ("name", "parameters", "cores", "level", "says"),
+    [
+        ("qwen3-coder-30b", 30.5, 2, "warning", "too slow for an agent"),
+        ("llama-3.2-1b", 1.2, 2, "ok", "numpy's BLAS"),
+        ("/models/mine", 0.5, 1, "ok", "on 1 core, about 1.6 tokens/s"),
+        ("/models/mine", 4.0, 2, "warning", "too slow"),
+    ],
+)
+def test_what_packed_weights_are_computed_with_is_told_and_what_to_expect(
+    name: str, parameters: float, cores: int, level: str, says: str
+) -> None:
+    found = model.judge_pace(name, parameters, cores)
+    assert found.level == level and says in found.text
+    assert ("claude-local models" in found.fix) == (level == "warning")
+
+
+def test_the_pace_is_told_only_where_it_is_a_cpus() -> None:
+    demo = model.known("demo")
+    absent, default = model.Known("some/one", "some/one", None, None), model.Known("phi-3-mini", "a/b", None, None)
+    assert "a GPU" in model.pace(demo, 0).text and "not packed" in model.pace(demo, 2).text
+    assert "once some/one is on this disk" in model.pace(absent, 2).text
+    assert "about 0.4 tokens/s" in model.pace(default, 2).text
+
+
 PHI = ModelFiles("/m", 2_149_000_000, 131_072, 393_216, 2, 32)
 
 

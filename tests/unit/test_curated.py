@@ -18,8 +18,9 @@ SEEING = {2560: (24, 1024, 4096), 4096: (27, 1152, 4304), 2048: (27, 1152, 4304)
 PATCH, POSITIONS = 3 * 2 * 16 * 16, 2304
 
 
-def built(model: Model) -> tuple[int, int]:
-    """Parameters, and bytes once quantised, of mlx-lm's own model. Nothing of it is ever computed."""
+def built(model: Model) -> tuple[int, int, int]:
+    """Parameters, bytes once quantised, and those of them in half precision, of mlx-lm's own model. Nothing is ever
+    computed."""
     architecture = importlib.import_module(f"mlx_lm.models.{model.config['model_type']}")
     made = architecture.Model(architecture.ModelArgs.from_dict(dict(model.config)))
     made.set_dtype(mx.bfloat16)
@@ -33,13 +34,16 @@ def built(model: Model) -> tuple[int, int]:
         return chosen
 
     nn.quantize(made, group_size=64, bits=model.bits, class_predicate=quantised)
-    return parameters, sum(array.nbytes for _, array in tree_flatten(made.parameters()))
+    arrays = [array for _, array in tree_flatten(made.parameters())]
+    half = sum(array.nbytes for array in arrays if array.dtype == mx.bfloat16)
+    return parameters, sum(array.nbytes for array in arrays), half
 
 
 @EACH
 def test_sizes_are_those_of_the_architecture(model: Model) -> None:
-    parameters, size = built(model)
+    parameters, size, half = built(model)
     assert size == model.weights
+    assert abs(half - model.half_bytes) <= 0.01 * size  # norms and the like are next to nothing
     assert abs(parameters / 1e9 - model.parameters) <= 0.05
 
 
@@ -85,14 +89,14 @@ def test_the_default_is_one_of_them_and_every_field_is_told() -> None:
 def test_memory_at_16k_of_phi_3_is_the_sum_that_it_is() -> None:
     """2.15 GB of weights, 6.44 GB of keys and values, 0.2 of engine, a sixteenth of the weights for a pass."""
     phi = MODELS["phi-3-mini"]
-    files = download.described(download.DEMO, phi.text, phi.bytes, phi.context_window)
+    files = download.described(download.DEMO, phi.text, phi.bytes, 0, phi.context_window)
     assert fit.taken(files, 16_384, "16") == 2_149_644_288 + 16_384 * 393_216 + 200_000_000 + 2_149_644_288 // 16
 
 
 def test_the_readme_lists_them() -> None:
     lines = ["| Name | On the hub | Parameters | Weights | With 16k tokens | Window | Tools | Licence | Good for |"]
     for model in MODELS.values():
-        files = download.described(download.DEMO, model.text, model.bytes, model.context_window)
+        files = download.described(download.DEMO, model.text, model.bytes, 0, model.context_window)
         count = f"{model.parameters:g}" + (f" ({model.active:g} active)" if model.active else "")
         sizes = f"{model.bytes / fit.GB:.1f} GB | {fit.taken(files, 16_384, '16') / fit.GB:.1f} GB"
         what = f"{model.context_window // 1000}k | {model.tools} | {model.licence} | {model.good_for}"

@@ -79,3 +79,39 @@ def test_without_a_folder_nothing_is_kept(weights: Any, measured: list[Any], tmp
     found(weights, None)
     found(weights, tmp_path / "cannot" / "be" / "written")
     assert len(measured) == 2 and not [*tmp_path.iterdir()]
+
+
+class Slow:
+    """The model, on a machine that takes so long for each token. The clock is turned, nobody waits."""
+
+    def __init__(self, weights: Any, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.passes: list[int] = []
+        self._weights, self._seconds, self._now = weights, seconds, 0.0
+        monkeypatch.setattr(findings.time, "perf_counter", lambda: self._now)
+
+    def __call__(self, tokens: Any, cache: Any) -> Any:
+        self.passes.append(tokens.shape[1])
+        self._now += self._seconds * tokens.shape[1]
+        return self._weights(tokens, cache=cache)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "passes"),
+    [
+        (1e-4, [16, 16, 64, 256, 512, 1024, 1, 1]),
+        (1e-3, [16, 16, 64, 256, 512, 1, 1]),
+        (0.015, [16, 16, 64, 256, 1, 1]),
+        (0.05, [16, 16, 64, 1, 1]),
+        (3.0, [16, 16, 1, 1]),
+    ],
+)
+def test_what_would_take_too_long_is_not_measured(
+    weights: Any, seconds: float, passes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(findings, "batching_fault", lambda *_: "")
+    slow = Slow(weights, seconds, monkeypatch)
+    made = find_out(slow, partial(make_prompt_cache, weights), KV, None)
+    assert slow.passes == passes
+    assert made.pace == pytest.approx(1 / seconds) and made.step_s == pytest.approx(seconds)
+    assert made.costs.per_token and made.costs.transient(64, 64)
+    assert ("too long to try out" in made.one_by_one) == (seconds > findings.STEP_S)

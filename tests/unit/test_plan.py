@@ -2,7 +2,19 @@
 
 import pytest
 
-from sidecar.engine.plan import ALONE_S, CHUNK, MOST_DECODES, SHARE, SLICE_S, Pace, Plan, decodes, piece, schedule
+from sidecar.engine.plan import (
+    ALONE_S,
+    CHUNK,
+    MOST_DECODES,
+    PACKED,
+    SHARE,
+    SLICE_S,
+    Pace,
+    Plan,
+    decodes,
+    piece,
+    schedule,
+)
 from sidecar.engine.turns import Rank
 from sidecar.fit import STEP
 from sidecar.frames import Priority
@@ -34,6 +46,21 @@ def test_a_piece_fits_its_time_and_the_steps_of_a_cache(decoding: bool, seconds:
     size = piece(decoding, Pace(rate))
     assert seconds / 1.5 <= size / rate <= seconds * 1.5
     assert size % STEP == 0 or STEP % size == 0
+
+
+@pytest.mark.parametrize(
+    ("rate", "alone", "beside"), [(1, 32, 32), (6, 128, 64), (40, 256, 64), (300, 256, 64), (2000, 2048, 256)]
+)
+def test_what_is_unpacked_for_each_pass_is_read_in_longer_pieces(rate: float, alone: int, beside: int) -> None:
+    """But no piece takes longer than half a minute or so."""
+    pace = Pace(rate, manner=PACKED)
+    assert (piece(False, pace), piece(True, pace)) == (alone, beside)
+
+
+def test_a_step_is_expected_to_take_what_was_measured() -> None:
+    pace = Pace(10.0, step_s=2.0, manner=PACKED)
+    assert pace.seconds(Plan(0, 100, 1)) == 100 / 10 + (1 + 5 + 1) * 2
+    assert pace.seconds(Plan(None, 0, 1)) == 4
 
 
 def test_the_pace_follows_what_is_measured_but_not_tiny_slices() -> None:

@@ -11,8 +11,9 @@ from sidecar.engine import admission, plan
 from sidecar.engine.admission import Room
 from sidecar.engine.flow import Flow
 from sidecar.engine.model import Model, load
+from sidecar.engine.plan import FEW
 from sidecar.engine.prefix import PrefixCache
-from sidecar.engine.scheduler import FEW, Scheduler
+from sidecar.engine.scheduler import Scheduler
 from sidecar.engine.stream import prepare
 from sidecar.fit import Costs
 from sidecar.frames import (

@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 ENGINE_ONLY = {"mlx", "mlx_lm", "transformers", "llguidance"}
 SHARED = {"sidecar", "sidecar.config", "sidecar.control", "sidecar.pauses"}
-FOR_WORDS = {f"sidecar.{name}" for name in ("download", "fit", "guard", "hub", "models", "native", "probe")}
+FOR_WORDS = {f"sidecar.{name}" for name in ("cpu", "download", "fit", "guard", "hub", "models", "native", "probe")}
 """What the words may use of the sidecar's libraries, beside what is shared."""
 
 

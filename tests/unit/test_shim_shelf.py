@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from shim.verbs import shelf
-from shim.verbs.listing import here
+from shim.verbs import listing, shelf
 from shim.verbs.shelf import Item
 from sidecar import download, hub
 from sidecar.config import Config
@@ -15,42 +14,54 @@ from sidecar.fit import AMPLE_WINDOW, GB
 from sidecar.models import MODELS
 
 
-def found(free_gb: float, settings: Config = Config()) -> list[Item]:  # noqa: B008  # immutable
+def found(free_gb: float, settings: Config = Config(), cores: int = 0) -> list[Item]:  # noqa: B008  # immutable
     items = []
     for about in MODELS.values():
-        files = download.described(Path(), about.text, about.bytes, about.context_window)
-        items.append(shelf.fitted(Item(about.alias, about.hub, files, about), int(free_gb * GB), settings))
+        files = download.described(Path(), about.text, about.bytes, 0, about.context_window)
+        files = files.on_cpu(about.half_bytes) if cores else files
+        items.append(shelf.fitted(Item(about.alias, about.hub, files, about), int(free_gb * GB), settings, cores))
     return [*items, shelf.fitted(shelf.at("demo", download.DEMO), int(free_gb * GB), settings)]
 
 
 @pytest.mark.parametrize(
-    ("free_gb", "accelerated", "chosen"),
+    ("free_gb", "cores", "chosen"),
     [
-        (64, True, "qwen3.6-35b"),
-        (26, True, "qwen3.6-35b"),
-        (22, True, "qwen3-coder-30b"),
-        (16, True, "qwen3.5-9b"),
-        (12, True, "qwen3.5-9b"),
-        (8, True, "qwen3.5-4b"),
-        (64, False, "qwen3.6-35b"),
-        (16, False, "qwen3.5-4b"),
-        (8, False, "qwen3.5-4b"),
-        (5, True, "llama-3.2-1b"),
-        (4.1, True, "llama-3.2-1b"),
-        (2.9, True, "demo"),
-        (2.5, True, "demo"),
-        (2.1, True, ""),
-        (0.1, False, ""),
+        (64, 0, "qwen3.6-35b"),
+        (26, 0, "qwen3.6-35b"),
+        (22, 0, "qwen3-coder-30b"),
+        (16, 0, "qwen3.5-9b"),
+        (12, 0, "qwen3.5-9b"),
+        (8, 0, "qwen3.5-4b"),
+        (64, 1, "llama-3.2-1b"),
+        (64, 2, "llama-3.2-1b"),
+        (64, 6, "qwen3.5-4b"),
+        (8, 16, "qwen3-4b"),
+        (8, 2, "llama-3.2-1b"),
+        (5, 0, "llama-3.2-1b"),
+        (4.1, 0, "llama-3.2-1b"),
+        (2.9, 0, "demo"),
+        (2.5, 0, "demo"),
+        (2.1, 0, ""),
+        (0.1, 2, ""),
     ],
 )
-def test_the_best_that_leaves_room_for_an_agent_is_chosen(free_gb: float, accelerated: bool, chosen: str) -> None:
-    assert shelf.choice(found(free_gb), accelerated) == chosen
+def test_the_best_that_leaves_room_for_an_agent_is_chosen(free_gb: float, cores: int, chosen: str) -> None:
+    """`cores`: 0 = there is a GPU. A CPU is asked for no more than it can do."""
+    assert shelf.choice(found(free_gb, cores=cores)) == chosen
+
+
+def test_a_few_cores_are_not_asked_for_thirty_billion_parameters() -> None:
+    items = {item.name: item for item in found(64, cores=2)}
+    big, small = items["qwen3-coder-30b"].speed, items["llama-3.2-1b"].speed
+    assert big and not big.is_bearable and small and small.is_bearable
+    assert "reads about" in listing.pace(items["llama-3.2-1b"])
+    assert listing.pace(found(64)[0]) == ""
 
 
 @pytest.mark.parametrize("free_gb", [3, 6, 12, 24, 48])
 def test_what_is_chosen_has_room_wherever_something_has(free_gb: float) -> None:
     items = found(free_gb)
-    chosen = next(item for item in items if item.name == shelf.choice(items, True))
+    chosen = next(item for item in items if item.name == shelf.choice(items))
     assert chosen.limits and not chosen.tight and not chosen.lacking
     if any(item.ample for item in items):
         assert chosen.limits.context_window >= AMPLE_WINDOW
@@ -61,7 +72,7 @@ def test_what_is_lacking_is_told_and_the_users_limits_count() -> None:
     assert big.limits is None and big.lacking == int(big.files.weights_bytes + 0.2 * GB + 2 * GB - 8 * GB)
     small = found(8, Config(context=5000, kv_bits="8/4"))[-2]
     assert small.limits and (small.limits.context_window, small.limits.kv_bits) == (5000, "8/4")
-    assert here(small) == "5k, 8/4-bit"
+    assert listing.here(small) == "5k, 8/4-bit"
 
 
 def test_other_kinds_in_the_hubs_cache_are_left_out(tmp_path: Path) -> None:
