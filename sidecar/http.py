@@ -193,6 +193,8 @@ class Connection:
                     while (data := await self._receive()) and ahead < BODY_LIMIT:
                         self._h11.receive_data(data)  # a pipelined request: kept for later
                         ahead += len(data)
+                    if self._h11.our_state in (h11.DONE, h11.MUST_CLOSE):
+                        return  # it has all of its answer, and `act` only tidies up
                     gone = True
                     nursery.cancel_scope.cancel()
 

@@ -226,6 +226,27 @@ async def test_a_client_that_leaves_cancels_its_request(
         await cancelled.wait()
 
 
+async def test_a_client_that_leaves_with_its_whole_answer_has_given_nothing_up(nursery: trio.Nursery) -> None:
+    tidied, left = trio.Event(), trio.Event()
+
+    async def handler(connection: Connection, request: Request) -> None:
+        async def work() -> None:
+            await connection.respond(200, {}, b"all")
+            await left.wait()
+            await trio.testing.wait_all_tasks_blocked()
+
+        await connection.while_connected(work)  # raises Disconnected where that counts as giving up
+        tidied.set()
+
+    client = Client(nursery, handler)
+    await client.stream.send_all(POST)
+    assert await client.answer() == (200, b"all")
+    await client.stream.aclose()
+    left.set()
+    with trio.fail_after(1):
+        await tidied.wait()
+
+
 async def test_an_answer_may_be_begun_while_the_client_is_watched(nursery: trio.Nursery) -> None:
     async def handler(connection: Connection, request: Request) -> None:
         async def work() -> None:
