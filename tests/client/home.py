@@ -82,12 +82,14 @@ class Machine:
 class Home:
     """An empty home folder with an empty project in it."""
 
-    def __init__(self, name: str, machine: Machine, claude: Path | None = None) -> None:
+    def __init__(self, name: str, machine: Machine, claude: Path | None = None, fresh: bool = False) -> None:
+        """`fresh`: as if nothing of ours had ever run there."""
         self.folder = machine.folder / name
         self.project = self.folder / "project"
         shutil.rmtree(self.folder, ignore_errors=True)
         self.project.mkdir(parents=True)
-        kernels.lend(self.folder)
+        if not fresh:
+            kernels.lend(self.folder)
         self.machine = machine
         self.model = MODEL
         self.environment = {name: os.environ[name] for name in PASSED if name in os.environ}

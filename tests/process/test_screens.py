@@ -141,7 +141,7 @@ def quiet() -> Iterator[Home]:
     """A user for whom nothing runs, with as much memory and as few cores as small machines have, so that the same
     models fit."""
     with few_cores(), machine(grace=2, CLAUDE_LOCAL_MEMORY_LIMIT_GB="8") as place:
-        yield Home("home", place)
+        yield Home("home", place, fresh=True)
 
 
 @pytest.fixture(scope="module")
