@@ -1,4 +1,4 @@
-"""`python -I sidecar/__main__.py MODULE ARGUMENT …`: how a process of ours is started, see `control.program`."""
+"""`python -I sidecar/__main__.py MODULE ARGUMENT …`: how a process of ours is started, see `shared.program`."""
 
 import os
 import runpy

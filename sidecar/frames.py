@@ -1,17 +1,15 @@
 """What sidecar and engine say: length-prefixed msgpack frames over a socketpair.
 
-The only place where this format is spelled. A frame is a 4-byte big-endian length and the msgpack
-of one tagged struct. The conversation types at the top are the neutral form between the public API
-and the prompt builder: both sides of the engine boundary know them, neither knows the other's format.
+The only place where this format is spelled. A frame is a 4-byte big-endian length and the msgpack of one tagged struct.
 """
 
-import gc
 from collections.abc import Iterator
-from contextlib import contextmanager
-from enum import IntEnum
 from typing import Any, Literal
 
 import msgspec
+
+from sidecar.conversation import Conversation, Frame, Priority, Sampling
+from sidecar.packing import _unpacked, packed, undisturbed
 
 FRAME_LIMIT = 64 * 2**20
 """Bytes; twice the largest request body. Whoever sends a larger one is broken."""
@@ -19,113 +17,8 @@ WRITE_S = 30.0
 """For writing what has been read before an engine exits: enough for what disks may keep at 0.3 GB/s, and for more than
 ten thousand tokens of the largest ones on a slow one."""
 
-
-class Frame(msgspec.Struct, frozen=True, tag=True):
-    """Base of everything that is encoded with its class name as the tag."""
-
-
-# A conversation, as the engine reads it
-
-
-class Text(Frame, frozen=True):
-    text: str
-
-
-class Call(Frame, frozen=True):
-    """The model's call of a tool."""
-
-    id: str
-    name: str
-    arguments: dict[str, Any]
-
-
-class Result(Frame, frozen=True):
-    """What a tool gave back."""
-
-    call_id: str
-    text: str
-    is_error: bool = False
-
-
-class Thinking(Frame, frozen=True):
-    """What the model thought before it answered."""
-
-    text: str
-    signature: str
-    """The engine's own mark: with it a later turn finds the answer that it sampled, even when the text is withheld."""
-
-
-Block = Text | Call | Result | Thinking
-
-
-class Message(Frame, frozen=True):
-    role: Literal["user", "assistant"]
-    blocks: tuple[Block, ...]
-
-
-class Tool(Frame, frozen=True):
-    name: str
-    description: str
-    schema: dict[str, Any]
-    """JSON Schema of the arguments, as the client sent it."""
-    listed: bool = True
-    """Whether the prompt lists it; False for one that something in the conversation has shown."""
-    withdrawn: bool = False
-    """Whether it may not be called any more; the prompt goes on listing it, so that its beginning stays."""
-
-
-class Conversation(Frame, frozen=True):
-    """Roles alternate and begin with the user; a trailing assistant message is a prefill to go on from."""
-
-    system: str
-    messages: tuple[Message, ...]
-    tools: tuple[Tool, ...] = ()
-    thinking: bool = False
-    """Whether a model that can choose thinks before it answers."""
-    answer_schema: dict[str, Any] | None = None
-    """The answer is JSON that this JSON Schema accepts; None = free text."""
-    environment: tuple[str, ...] = ()
-    """What the client says of the place it runs in, in parts: those that more places share come first. The prompt has
-    it behind system prompt and tools, so that other places read only what follows those."""
-
-    @property
-    def begun(self) -> bool:
-        """Whether the answer goes on from words that the client put into the model's mouth."""
-        return self.messages[-1].role == "assistant" and bool(self.messages[-1].blocks)
-
-
-def reminder(text: str) -> str:
-    """Marked, so that the model does not take the words for the user's; the mark is Claude Code's own."""
-    if text.lstrip().startswith("<system-reminder>"):
-        return text
-    return f"<system-reminder>\n{text.strip()}\n</system-reminder>"
-
-
-class Sampling(Frame, frozen=True):
-    """None = not named. Values are in range: mlx-lm fails badly on others."""
-
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-
-
 SamplingBy = Literal["user", "model", "ours"]
 """Who names the temperature where a request does not: the user's setting, the model's generation_config, or nobody."""
-
-
-class Priority(IntEnum):
-    """Whose request comes first within a session; the lowest number wins."""
-
-    MAIN = 0
-    """The conversation that somebody looks at."""
-    SUBAGENT = 1
-    SIDE = 2
-    """What the client asks on its own account: titles, summaries."""
-    PREWARM = 3
-    """Nobody waits for it."""
-
-
-# To the engine
 
 
 class Load(Frame, frozen=True):
@@ -211,9 +104,6 @@ class Stop(Frame, frozen=True):
 
 
 ToEngine = Load | Generate | Prewarm | Count | Cancel | Drop | Shed | Stop
-
-
-# From the engine
 
 
 class Ready(Frame, frozen=True):
@@ -400,59 +290,6 @@ class _Numbered(msgspec.Struct, frozen=True):
 
     type: str = ""
     id: int = 0
-
-
-LARGE = 1 << 20
-"""Bytes from which on decoding is not interrupted by the collector of garbage, which looks at all that has been made
-so far, again and again: four times as long for half a million values."""
-
-
-@contextmanager
-def undisturbed(size: int) -> Iterator[None]:
-    """Decode `size` bytes in one go."""
-    if size < LARGE or not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-
-
-_encoder = msgspec.msgpack.Encoder()
-_LARGE = 1
-"""Code of msgpack's extension for an integer beyond 64 bits, as its digits: a client's values may hold any."""
-
-
-def packed(value: Any) -> bytes:
-    """Anything of ours in msgpack, integers of any size included."""
-    try:
-        return _encoder.encode(value)
-    except OverflowError:
-        return _encoder.encode(_carried(value))
-
-
-def _carried(value: Any) -> Any:
-    match value:
-        case bool():
-            return value
-        case int() if not -(1 << 63) <= value < 1 << 64:
-            return msgspec.msgpack.Ext(_LARGE, str(value).encode())
-        case dict():
-            return {key: _carried(inner) for key, inner in value.items()}
-        case list() | tuple():
-            return [_carried(inner) for inner in value]
-        case msgspec.Struct():
-            fields = value.__struct_fields__
-            return msgspec.structs.replace(value, **{name: _carried(getattr(value, name)) for name in fields})
-    return value
-
-
-def _unpacked(code: int, data: memoryview) -> int:
-    if code != _LARGE:
-        raise ValueError(f"an extension of the unknown code {code}")
-    return int(bytes(data))
 
 
 def encode(frame: Frame) -> bytes:

@@ -16,7 +16,7 @@ LONGEST = "process"
 
 
 def main() -> int:
-    others = sorted({file.parent.name for file in HERE.glob("*/test_*.py")} - {LONGEST})
+    others = sorted({file.relative_to(HERE).parts[0] for file in HERE.glob("*/**/test_*.py")} - {LONGEST})
     with tempfile.TemporaryFile() as said:
         with (
             subprocess.Popen(pytest(*others), stdout=said, stderr=subprocess.STDOUT) as beside,

@@ -21,13 +21,13 @@ settings.register_profile("full", deadline=None, database=None, max_examples=200
 settings.load_profile("full" if FULL else "short")
 
 ROOT = Path(__file__).parent.parent
-DEMO = ROOT / "sidecar" / "engine" / "demo"
+DEMO = ROOT / "sidecar" / "demo"
 
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random-weight phi3 model whose chat template knows no tools and whose cache can be trimmed."""
-    from tests.models import make_tiny
+    from tests.support.models import make_tiny
 
     return make_tiny(tmp_path_factory.mktemp("tiny"))
 

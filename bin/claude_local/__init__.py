@@ -14,7 +14,7 @@ ROOT = HERE if os.path.isdir(os.path.join(HERE, "shim")) else os.path.dirname(os
 def main() -> int:
     """The console script: our own packages first, whatever the user's folder or PYTHONPATH hold."""
     sys.path[:] = search_path(ROOT, sys.path, sys.argv[0], os.environ.get("PYTHONPATH", ""))
-    from shim.launch import main
+    from shim.main import main
 
     return main()
 

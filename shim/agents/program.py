@@ -7,8 +7,8 @@ from typing import NamedTuple
 from shim.agents import launchers
 from shim.agents.row import Row
 from shim.agents.table import BY_NAME, ROWS
-from shim.failure import UNAVAILABLE, Failure
-from shim.words import ANYWAY, CLAUDE
+from shim.command_line import ANYWAY, CLAUDE
+from shim.errors import UNAVAILABLE, Failure
 
 CLAUDE_PACKAGE = "@anthropic-ai/claude-code"
 SHELLS = ("sh", "bash", "dash", "zsh", "ksh", "ash", "fish", "csh", "tcsh", "nu", "pwsh", "elvish", "xonsh", "busybox")

@@ -10,8 +10,8 @@ from shim.agents import row as rows
 from shim.agents.folder import Folder
 from shim.agents.program import Program, refuse_dropped
 from shim.agents.row import Row
-from shim.failure import UNAVAILABLE, USAGE, Failure, say
-from shim.words import ANYWAY
+from shim.command_line import ANYWAY
+from shim.errors import UNAVAILABLE, USAGE, Failure, say
 
 
 class Agent:

@@ -8,14 +8,15 @@ from typing import Literal, TypeVar
 
 import msgspec
 
-from sidecar import frames
-from sidecar.anthropic import rules, tools, wording
-from sidecar.anthropic.content import CHARACTERS, Known, blocks_of, without_reminders
-from sidecar.anthropic.environment import settle
-from sidecar.anthropic.mend import mended
-from sidecar.anthropic.order import Turn, newest, pair
-from sidecar.anthropic.remarks import Extract
-from sidecar.anthropic.types import REFUSED, CountRequest, MessagesRequest, OutputFormat, TextBlock, ToolResult
+from sidecar import conversation as neutral
+from sidecar.anthropic.content import tools
+from sidecar.anthropic.content.blocks import CHARACTERS, Known, blocks_of, without_reminders
+from sidecar.anthropic.content.local_context import settle
+from sidecar.anthropic.content.mend import mended
+from sidecar.anthropic.content.order import Turn, newest, pair
+from sidecar.anthropic.content.remarks import Extract
+from sidecar.anthropic.fields import rules, wording
+from sidecar.anthropic.fields.types import REFUSED, CountRequest, MessagesRequest, OutputFormat, TextBlock, ToolResult
 from sidecar.errors import InvalidRequest, ThreadUnsupported
 
 _T = TypeVar("_T", bound=CountRequest)
@@ -62,9 +63,9 @@ def _decoded(decoder: msgspec.json.Decoder[_T], body: bytes, again: bool = True)
         raise wording.not_json(error) from None
 
 
-def sampling(request: MessagesRequest) -> frames.Sampling:
+def sampling(request: MessagesRequest) -> neutral.Sampling:
     """As asked, in any version of the API: the newest has no such fields, but programs on its SDK still send them."""
-    return frames.Sampling(request.temperature, request.top_p, request.top_k)
+    return neutral.Sampling(request.temperature, request.top_p, request.top_k)
 
 
 def stop_sequences(request: MessagesRequest) -> tuple[str, ...]:
@@ -115,7 +116,7 @@ def shows_thinking(request: MessagesRequest) -> Literal["whole", "omitted", "nev
 
 def conversation(
     request: CountRequest, extracts: Mapping[str, Extract] | None = None, most: int = CHARACTERS
-) -> frames.Conversation:
+) -> neutral.Conversation:
     """Normalise: equal conversations give equal values, however the client spelled them.
 
     System messages before the first assistant turn are stable and describe the place, so that they become the
@@ -136,11 +137,11 @@ def conversation(
             )
         blocks = blocks_of(message, f"messages.{index}", known, index >= new)
         if message.role == "system" and not any(turn.role == "assistant" for turn in turns):
-            early += [block.text for block in blocks if isinstance(block, frames.Text)]
+            early += [block.text for block in blocks if isinstance(block, neutral.Text)]
             continue
         if message.role == "system":
             blocks = [
-                frames.Text(frames.reminder(block.text)) if isinstance(block, frames.Text) else block
+                neutral.Text(neutral.reminder(block.text)) if isinstance(block, neutral.Text) else block
                 for block in blocks
             ]
         role: Literal["user", "assistant"] = "assistant" if message.role == "assistant" else "user"
@@ -151,16 +152,16 @@ def conversation(
     if turns and turns[0].role == "assistant":
         turns.insert(0, Turn("user", [], 0))  # templates insist on the user's being the first
     if hint := tools.forced_text(request):
-        turns[-1].blocks.append(frames.Text(frames.reminder(hint)))
+        turns[-1].blocks.append(neutral.Text(neutral.reminder(hint)))
     _check(turns)
     pair(turns, request.messages)
     answer = _answer_format(request)
     if answer and turns[-1].role == "assistant":
         raise InvalidRequest("output_config.format: it cannot be combined with a begun answer")
     general, environment = settle([*map(without_reminders, system)], early)
-    return frames.Conversation(
+    return neutral.Conversation(
         system=general,
-        messages=tuple(frames.Message(turn.role, tuple(turn.blocks)) for turn in turns),
+        messages=tuple(neutral.Message(turn.role, tuple(turn.blocks)) for turn in turns),
         tools=() if request.tool_choice and request.tool_choice.type == "none" else offered,
         thinking=thinks(request),
         answer_schema=answer.schema if answer else None,
@@ -177,7 +178,7 @@ def _check(turns: list[Turn]) -> None:
     if not turns:
         raise InvalidRequest("messages: at least one message of the user's is required")
     last = turns[-1].blocks[-1] if turns[-1].blocks else None
-    if turns[-1].role == "assistant" and isinstance(last, frames.Text) and last.text != last.text.rstrip():
+    if turns[-1].role == "assistant" and isinstance(last, neutral.Text) and last.text != last.text.rstrip():
         raise InvalidRequest("messages: final assistant content cannot end with trailing whitespace")
 
 

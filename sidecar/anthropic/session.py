@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from sidecar.anthropic.types import MessagesRequest
-from sidecar.frames import Priority
+from sidecar.anthropic.fields.types import MessagesRequest
+from sidecar.conversation import Priority
 
 CLAUDE_CODE = "x-claude-code-session-id"
 PARENT = "x-parent-session-id"

@@ -1,7 +1,7 @@
 """The kernels that mlx compiles: whether they can be had here, and what becomes of them when one fails.
 
-On a CPU mlx has g++ make a library of what `mx.compile` has fused, in the folder that `native` has found, and loads it
-from there. Without, each operation runs by itself: the same numbers, somewhat slower.
+On a CPU mlx has g++ make a library of what `mx.compile` has fused, in the folder that `supervisor.environment` has
+found, and loads it from there. Without, each operation runs by itself: the same numbers, somewhat slower.
 """
 
 import logging
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from sidecar.native import KERNELS
+from sidecar.shared.config import KERNELS
 
 SIGNS = ("Failed to compile", "Failed to load compiled", "Could not load C++ shared library", "filesystem error")
 """How mlx says that a kernel is not to be had."""

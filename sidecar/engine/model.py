@@ -14,18 +14,19 @@ from llguidance.hf import from_tokenizer
 from mlx_lm.sample_utils import make_sampler
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 
-from sidecar.engine.batch import Sampler
-from sidecar.engine.disk import Disk
-from sidecar.engine.findings import find_out
-from sidecar.engine.grammar import Grammars
-from sidecar.engine.kv import KvFormat, kv_format
-from sidecar.engine.packed import adapt
-from sidecar.engine.plan import PACKED, PLAIN, Manner
-from sidecar.engine.prompt import PromptBuilder
-from sidecar.engine.row import Cache, Layout
+from sidecar.conversation import Sampling
+from sidecar.engine.batching.batch import Sampler
+from sidecar.engine.cache.disk_store import Disk
+from sidecar.engine.cache.kv_format import KvFormat, kv_format
+from sidecar.engine.cache.kv_layout import Cache, Layout
+from sidecar.engine.calibration import find_out
+from sidecar.engine.chunking import PACKED, PLAIN, Manner
+from sidecar.engine.memory_costs import Costs
+from sidecar.engine.packed_weights import adapt
+from sidecar.engine.prompting.prompt_builder import PromptBuilder
 from sidecar.engine.sampling import Defaults, recommended
-from sidecar.fit import Costs, named
-from sidecar.frames import Sampling
+from sidecar.engine.structured_output.grammar import Grammars
+from sidecar.shared.config import kv_format_name
 
 POOL_LIMIT = 1 << 30
 """Most bytes that MLX may keep in its pool of freed buffers; its own default on Metal is nearly all memory."""
@@ -120,7 +121,7 @@ def load(
         log.warning("tools will be refused, since llguidance cannot read this tokenizer: %s", error)
         grammars = None
     if not kv.plain:
-        log.info("%s, in groups of %d", named(kv.bits), kv.group)
+        log.info("%s, in groups of %d", kv_format_name(kv.bits), kv.group)
     if one_by_one:
         log.warning("streams are decoded one by one: %s", one_by_one)
     mx.clear_cache()

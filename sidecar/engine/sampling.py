@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import astuple
 
-from sidecar.frames import Sampling, SamplingBy
+from sidecar.conversation import Sampling
+from sidecar.frames import SamplingBy
 
 
 class Settled(NamedTuple):

@@ -21,19 +21,18 @@ from pathlib import Path
 import mlx.core as mx
 import psutil
 
-from sidecar import logs, native
+from sidecar.conversation import Frame, Priority, Sampling
 from sidecar.engine import kernels
 from sidecar.engine import model as models
-from sidecar.engine import prewarm as prewarming
-from sidecar.engine.admission import Room
-from sidecar.engine.disk import Disk, open_disk
-from sidecar.engine.flow import Flow
-from sidecar.engine.places import Places
-from sidecar.engine.prefix import PrefixCache
-from sidecar.engine.requests import Prepared, Requests
-from sidecar.engine.scheduler import Scheduler
-from sidecar.engine.stream import Stream
-from sidecar.fit import ENGINE_BYTES
+from sidecar.engine.cache.disk_store import Disk, open_disk
+from sidecar.engine.cache.folder_prompts import Places
+from sidecar.engine.cache.prefix_cache import PrefixCache
+from sidecar.engine.scheduling import prewarm as prewarming
+from sidecar.engine.scheduling.admission import Room
+from sidecar.engine.scheduling.progress import Flow
+from sidecar.engine.scheduling.requests import Prepared, Requests
+from sidecar.engine.scheduling.scheduler import Scheduler
+from sidecar.engine.scheduling.stream import Stream
 from sidecar.frames import (
     BadFrame,
     Cancel,
@@ -41,22 +40,22 @@ from sidecar.frames import (
     Decoder,
     Drop,
     Failed,
-    Frame,
     Generate,
     Heartbeat,
     Load,
     Prewarm,
-    Priority,
     Ready,
-    Sampling,
     Shed,
     Stop,
     ToEngine,
     encode,
 )
-from sidecar.guard import Sample
-from sidecar.pauses import OWN
-from sidecar.probe import Probe
+from sidecar.memory import malloc
+from sidecar.memory.guard import Sample
+from sidecar.memory.overhead import ENGINE_BYTES
+from sidecar.memory.probe import Probe
+from sidecar.shared import log_files
+from sidecar.shared.pauses import OWN
 
 QUIET_S = 0.1
 """Without a request for so long a piece of what was read is written to disk, then the next: a client that asks again
@@ -98,7 +97,7 @@ class Worker:
                 self._prewarm.begin()
             idle = scheduler is None or scheduler.idle
             if idle and time.monotonic() > give_back_at:
-                native.give_back()
+                malloc.give_back()
                 give_back_at = time.monotonic() + GIVE_BACK_S
             unwritten = scheduler is not None and scheduler.prefixes.unwritten
             try:
@@ -293,7 +292,7 @@ def _say_blind(reason: str) -> None:
 
 
 def main() -> None:
-    logs.begin(os.environ.get("CLAUDE_LOCAL_LOG_LEVEL", "info"), "%(asctime)s engine %(message)s")
+    log_files.begin(os.environ.get("CLAUDE_LOCAL_LOG_LEVEL", "info"), "%(asctime)s engine %(message)s")
     connection = socket.socket(fileno=int(sys.argv[1]))
     os.dup2(2, 1)  # mlx-lm prints; stdout is nobody's business here
     worker = Worker(connection)

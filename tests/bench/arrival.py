@@ -5,8 +5,9 @@
 Through the whole stack. Undisturbed first: the stream alone, and a new agent's prompt alone. Then together. Reported:
 the stream's longest gap from the prompt's arrival to its first text, its speed meanwhile as a part of its own speed
 alone, and the prompt's time to first text in units of its time alone. Beside it bare mlx-lm, whose BatchGenerator gets
-the same two. --curve: the same for other lengths of slice and shares of the time for the streams, which says
-what the defaults buy: the engine then runs with two constants of `sidecar.engine.plan` changed (tests/bench/tuned.py).
+the same two. --curve: the same for other lengths of slice and shares of the time for the streams, which says what the
+defaults buy: the engine then runs with two constants of `sidecar.engine.scheduling.step_plan` changed
+(tests/bench/tuned.py).
 """
 
 import argparse
@@ -17,7 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from sidecar.native import environment
+from sidecar.supervisor.environment import environment
 from tests.bench import tuned
 from tests.bench.client import Ask, Endpoint, Stream, ask, events, plain, pump, read
 from tests.bench.model import bench_model

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from sidecar.native import environment
+from sidecar.supervisor.environment import environment
 from tests.bench.model import bench_model
 
 TOKENS = 48
@@ -34,13 +34,14 @@ def main() -> None:
     import mlx.core as mx
     from mlx_lm.generate import BatchGenerator
 
-    from sidecar.engine import decoder as decoders
-    from sidecar.engine.decoder import Decoder
+    from sidecar.conversation import Conversation, Message, Sampling, Text
+    from sidecar.engine.batching.prompt_lookup import Speculation
+    from sidecar.engine.cache.kv_layout import Cache
     from sidecar.engine.model import load
-    from sidecar.engine.row import Cache
-    from sidecar.engine.speculation import Speculation
-    from sidecar.engine.stream import Stream, prepare
-    from sidecar.frames import Conversation, Generate, Message, Sampling, Text
+    from sidecar.engine.scheduling import decoder as decoders
+    from sidecar.engine.scheduling.decoder import Decoder
+    from sidecar.engine.scheduling.stream import Stream, prepare
+    from sidecar.frames import Generate
 
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     bits = sys.argv[2] if len(sys.argv) > 2 else "16"

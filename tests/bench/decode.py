@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sidecar.native import environment
+from sidecar.supervisor.environment import environment
 from tests.bench.client import Ask, Endpoint, ask, window
 from tests.bench.model import bench_model
 from tests.bench.results import Budget, Results, median, rotated

@@ -14,12 +14,13 @@ import time
 from pathlib import Path
 
 from sidecar import frames
-from sidecar.engine.description import describe
-from sidecar.frames import Conversation, Finished, Message, Text, TextDelta
-from sidecar.native import environment
-from tests.models import make_tiny
-from tests.process.test_engine import EngineProcess
-from tests.schemas import TOOLS
+from sidecar.conversation import Conversation, Message, Text
+from sidecar.engine.prompting.tool_prompt import describe
+from sidecar.frames import Finished, TextDelta
+from sidecar.supervisor.environment import environment
+from tests.support.engine_process import EngineProcess
+from tests.support.models import make_tiny
+from tests.support.schemas import TOOLS
 
 TOKENS = 160
 SHAPE = {"hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 4}

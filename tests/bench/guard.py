@@ -18,11 +18,11 @@ from pathlib import Path
 
 import msgspec
 
-from sidecar.guard import Lines, pause
-from sidecar.health import health
-from sidecar.memory import Memory
-from sidecar.probe import Probe
-from tests.process.test_sidecar import REAL, Sidecar, UnixConnection
+from sidecar.memory.guard import Lines, pause
+from sidecar.memory.monitor import Memory
+from sidecar.memory.probe import Probe
+from sidecar.server.status import health
+from tests.support.real_sidecar import REAL, Sidecar, UnixConnection
 
 
 def main() -> None:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import psutil
 
-from tests.process import attacher, census
-from tests.process.fake_sidecar import Session
-from tests.process.real_place import RealPlace, persistent_ask
+from tests.support import attacher, census
+from tests.support.place import Session
+from tests.support.real_place import RealPlace, persistent_ask
 
 Times = dict[str, list[float]]
 

@@ -22,13 +22,13 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.cache import KVCache
 
-from sidecar.engine.prefix import PrefixCache
+from sidecar.engine.cache.prefix_cache import PrefixCache
 from tests.bench.client import Ask, ask
 from tests.bench.prompt import passage
 from tests.bench.results import Budget, Results
 from tests.bench.servers import Ours, started
-from tests.models import make_tiny
-from tests.process.fake_sidecar import wait_until
+from tests.support.models import make_tiny
+from tests.support.waiting import wait_until
 
 CONVERSATIONS, LENGTH, SHARED = 50, 12_000, 9_000
 AT_ONCE = 4

@@ -16,7 +16,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tests.models import make_tiny
+from tests.support.models import make_tiny
 
 SHAPE: dict[str, Any] = {
     "model_type": "qwen3",

@@ -17,10 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sidecar.native import environment
+from sidecar.supervisor.environment import environment
 from tests.bench.model import cache_folder
-from tests.models import write_tokenizer
-from tests.smollm2 import KINDS, cached
+from tests.support.models import write_tokenizer
+from tests.support.smollm2 import KINDS, cached
 
 PROMPT, ANSWER = 256, 4
 """Tokens."""

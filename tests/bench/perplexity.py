@@ -18,18 +18,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sidecar.config import KV_BITS
-from sidecar.native import environment
-from tests.smollm2 import cached
+from sidecar.shared.config import KV_BITS
+from sidecar.supervisor.environment import environment
+from tests.support.smollm2 import cached
 
 ROOT = Path(__file__).parents[2]
 TEXTS = (
     "README.md",
     "CONTRIBUTING.md",
-    "sidecar/engine/scheduler.py",
-    "shim/relay.py",
+    "sidecar/engine/scheduling/scheduler.py",
+    "shim/relay/process.py",
     "tests/client/test_api_content.py",
-    "sidecar/guard.py",
+    "sidecar/memory/guard.py",
 )
 PIECE = 256
 """Tokens read in one pass."""
@@ -104,7 +104,7 @@ def _chances(weights: Any, tokens: Sequence[int], bits: str, group: int) -> Iter
     """Logarithms of each word's chance after each token, a piece at a time."""
     import mlx.core as mx
 
-    from sidecar.engine.kv import KvFormat
+    from sidecar.engine.cache.kv_format import KvFormat
 
     cache = KvFormat(bits, group).new_cache(weights)
     for start in range(0, len(tokens) - 1, PIECE):

@@ -18,9 +18,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sidecar.engine.plan import Pace
-from sidecar.native import environment
-from tests.models import ARCHITECTURES, make_tiny
+from sidecar.engine.scheduling.step_plan import Pace
+from sidecar.supervisor.environment import environment
+from tests.support.models import ARCHITECTURES, make_tiny
 
 WINDOW = 16_384
 GIB = 1 << 30
@@ -50,11 +50,12 @@ def measure(model: Path, count: int, longest: int) -> list[dict[str, Any]]:
     """One request after another; each prompt is new."""
     import mlx.core as mx
 
+    from sidecar import conversation as neutral
     from sidecar import frames
     from sidecar.engine import model as models
-    from sidecar.engine.prefix import PrefixCache
-    from sidecar.engine.scheduler import Room, Scheduler
-    from sidecar.engine.stream import prepare
+    from sidecar.engine.cache.prefix_cache import PrefixCache
+    from sidecar.engine.scheduling.scheduler import Room, Scheduler
+    from sidecar.engine.scheduling.stream import prepare
 
     loaded = models.load(model, 16 * GIB)
     scheduler = Scheduler(
@@ -65,9 +66,9 @@ def measure(model: Path, count: int, longest: int) -> list[dict[str, Any]]:
     for number in range(count):
         length = math.exp(chance.uniform(math.log(100), math.log(longest)))
         words = " ".join(f"w{chance.randrange(997)}" for _ in range(int(length) // 4))
-        conversation = frames.Conversation("", (frames.Message("user", (frames.Text(words),)),))
+        conversation = neutral.Conversation("", (neutral.Message("user", (neutral.Text(words),)),))
         answer = chance.choice([1, 16, 64, 300])
-        request = frames.Generate(number, conversation, frames.Sampling(0.0), answer)
+        request = frames.Generate(number, conversation, neutral.Sampling(0.0), answer)
         scheduler.submit(prepare(loaded, request, WINDOW))
         [stream] = scheduler.line.waiting
         scheduler.prefixes.shed(0)  # what is known already must not make the rest look better

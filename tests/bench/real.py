@@ -15,11 +15,11 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from sidecar.frames import Sampling
-from sidecar.native import environment
-from tests.exam import PARTS, Outcome, row
-from tests.process.test_engine import EngineProcess
-from tests.smollm2 import cached
+from sidecar.conversation import Sampling
+from sidecar.supervisor.environment import environment
+from tests.support.engine_process import EngineProcess
+from tests.support.exam import PARTS, Outcome, row
+from tests.support.smollm2 import cached
 
 AT_ONCE = 12
 

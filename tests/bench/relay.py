@@ -14,7 +14,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.process.fake_sidecar import Place, Session, find_relay, read_answer, resident
+from tests.support.place import Place, Session, read_answer
+from tests.support.processes import find_relay, resident
 
 MEGABYTES = 512
 """For each direction."""

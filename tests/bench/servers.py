@@ -28,9 +28,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from sidecar.native import environment
+from sidecar.supervisor.environment import environment
 from tests.bench.client import Api, Endpoint, ServerError
-from tests.process.fake_sidecar import Place, Session, is_running, wait_until
+from tests.support.place import Place, Session
+from tests.support.processes import is_running
+from tests.support.waiting import wait_until
 
 START_S = 180.0
 QUIET = {

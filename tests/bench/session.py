@@ -18,11 +18,11 @@ from rich.console import Console
 from rich.terminal_theme import DEFAULT_TERMINAL_THEME, SVG_EXPORT_THEME
 from rich.text import Text
 
-from shim import install
-from sidecar.config import Config
+from shim.claude_code import install
+from sidecar.shared.config import Config
 from tests.client.conftest import machine
-from tests.client.home import SHIM, Home
-from tests.process.fake_sidecar import wait_until
+from tests.support.home import SHIM, Home
+from tests.support.waiting import wait_until
 
 COLUMNS = 92
 PLACE = Path(__file__).with_suffix(".svg")

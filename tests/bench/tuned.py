@@ -27,11 +27,12 @@ def serve() -> None:
 
 
 def work() -> None:
-    from sidecar.engine import plan, worker
+    from sidecar.engine import worker
+    from sidecar.engine.scheduling import step_plan
 
     slice_, share = os.environ[VARIABLE].split()
-    assert hasattr(plan, "SLICE_S") and hasattr(plan, "SHARE"), "the pace is spelled otherwise now"
-    plan.SLICE_S, plan.SHARE = float(slice_), float(share)
+    assert hasattr(step_plan, "SLICE_S") and hasattr(step_plan, "SHARE"), "the pace is spelled otherwise now"
+    step_plan.SLICE_S, step_plan.SHARE = float(slice_), float(share)
     worker.main()
 
 

@@ -14,8 +14,8 @@ from typing import Any
 import anthropic
 from anthropic.types import Message
 
-from tests.client.home import LIMIT, Home, Machine
-from tests.process.fake_sidecar import Session
+from tests.support.home import LIMIT, Home, Machine
+from tests.support.place import Session
 
 HELLO: Any = [{"role": "user", "content": "Hello in 5 words"}]
 

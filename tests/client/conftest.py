@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from shim import install
-from sidecar.config import Config
+from shim.claude_code import install
+from sidecar.shared.config import Config
 from tests.client.api import Terminal
-from tests.client.home import Home, Machine
+from tests.support.home import Home, Machine
 
 TYPESCRIPT = "1.12.0"
 """The version of the official SDK for TypeScript."""
@@ -96,7 +96,7 @@ def demo() -> Iterator[Terminal]:
 @pytest.fixture(scope="session")
 def noise(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
     """A terminal on a model that can be told to think, knows tools, and has learnt nothing."""
-    from tests.models import make_tiny
+    from tests.support.models import make_tiny
 
     with _terminal(str(make_tiny(tmp_path_factory.mktemp("noise"), "qwen"))) as terminal:
         yield terminal

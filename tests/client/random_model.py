@@ -7,9 +7,9 @@ from typing import Any
 
 import anthropic
 
-from tests.client.home import LIMIT, Home, Machine
-from tests.models import make_tiny
-from tests.process.fake_sidecar import Session
+from tests.support.home import LIMIT, Home, Machine
+from tests.support.models import make_tiny
+from tests.support.place import Session
 
 
 class RandomModel:
@@ -36,7 +36,7 @@ class RandomModel:
 
 @contextmanager
 def random_model(folder: Path, family: str, **changes: Any) -> Iterator[RandomModel]:
-    """`family`: a chat template's manners, see tests/models.py; `changes` go into config.json."""
+    """`family`: a chat template's manners, see tests/support/models.py; `changes` go into config.json."""
     path = make_tiny(folder, family, **changes)
     machine = Machine(grace=600)
     machine.environment["CLAUDE_LOCAL_MODEL"] = str(path)

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import h11
 
-from tests.client.home import Home
+from tests.support.home import Home
 
 DETOUR = """\
 #!{python} -IS

@@ -12,8 +12,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from sidecar import conversation as neutral
 from sidecar import frames
-from tests.process import light_sidecar
+from tests.support import light_sidecar
 
 GREETING = "Hello! How are you today?"
 WINDOW = 131072
@@ -25,7 +26,7 @@ SUBMIT = "COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT"
 """How mini-swe-agent, which takes nothing but calls, wants to hear that all is done."""
 
 
-def answers(frame: object) -> list[frames.Frame]:
+def answers(frame: object) -> list[neutral.Frame]:
     match frame:
         case frames.Load(name=name):
             return [frames.Ready(name, WINDOW, 0)]
@@ -38,26 +39,26 @@ def answers(frame: object) -> list[frames.Frame]:
     return []
 
 
-def said(number: int, conversation: frames.Conversation) -> list[frames.Frame]:
+def said(number: int, conversation: neutral.Conversation) -> list[neutral.Frame]:
     """A greeting, a call, or what came of the call."""
     blocks = [block for message in conversation.messages for block in message.blocks]
-    results = [block.text for block in blocks if isinstance(block, frames.Result)]
-    if results and any(SUBMIT in block.text for block in blocks if isinstance(block, frames.Text)):
+    results = [block.text for block in blocks if isinstance(block, neutral.Result)]
+    if results and any(SUBMIT in block.text for block in blocks if isinstance(block, neutral.Text)):
         return called(number, ("bash", {"command": f"echo {SUBMIT}; echo {json.dumps(results[-1])}"}))
     if results:
         return [frames.TextDelta(number, f"The file says: {results[-1]}")]
-    wishes = [match[1] for block in blocks if isinstance(block, frames.Text) for match in WISH.finditer(block.text)]
+    wishes = [match[1] for block in blocks if isinstance(block, neutral.Text) for match in WISH.finditer(block.text)]
     if wishes and (call := reading(conversation.tools, wishes[-1])):
         return called(number, call)
     return [frames.TextDelta(number, GREETING)]
 
 
-def called(number: int, call: tuple[str, dict[str, object]]) -> list[frames.Frame]:
+def called(number: int, call: tuple[str, dict[str, object]]) -> list[neutral.Frame]:
     name, arguments = call
     return [frames.ToolStart(number, name), frames.ToolArguments(number, json.dumps(arguments))]
 
 
-def reading(tools: tuple[frames.Tool, ...], path: str) -> tuple[str, dict[str, object]] | None:
+def reading(tools: tuple[neutral.Tool, ...], path: str) -> tuple[str, dict[str, object]] | None:
     """The call that reads a file: of a tool that takes a path, else of one that takes a command."""
     for keys, value, fits in ((PATHS, path, READS.search), (COMMANDS, f"cat {path}", bool)):
         for tool in tools:

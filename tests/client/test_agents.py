@@ -19,8 +19,8 @@ import pytest
 
 from tests.client import alone, packages, scripted_sidecar
 from tests.client.conftest import machine
-from tests.client.home import MODEL, SHIM, Home, Machine
-from tests.process.fake_sidecar import wait_until
+from tests.support.home import MODEL, SHIM, Home, Machine
+from tests.support.waiting import wait_until
 
 SECRET = "plum seven"
 ELSEWHERE = "http://10.9.8.7/v1"

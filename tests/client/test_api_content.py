@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from sidecar.anthropic import fields, types
+from sidecar.anthropic.fields import table, types
 from tests.client.api import HELLO, Case, Refused, Terminal, check, check_refused
-from tests.pdfs import pdf
+from tests.support.pdfs import pdf
 
 EPHEMERAL = {"type": "ephemeral", "ttl": "1h"}
 CALL = {"type": "tool_use", "id": "toolu_1", "name": "Read", "input": {"path": "a.txt"}}
@@ -240,7 +240,7 @@ CONVERSATIONS = [
     ),
 ]
 
-LEFT_ALONE = [name for name in fields.objects() if fields.is_left_alone(name)]
+LEFT_ALONE = [name for name in table.objects() if table.is_left_alone(name)]
 """What the vendor's own tools left in a conversation."""
 CONVERSATIONS += [
     Case(

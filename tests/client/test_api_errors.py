@@ -11,11 +11,11 @@ import httpx2
 import psutil
 import pytest
 
-from sidecar.routes import PER_TERMINAL
+from sidecar.server.app import PER_TERMINAL
 from tests.client.api import HELLO, Terminal, check_request_id
-from tests.client.home import Machine
 from tests.client.wire import LONG, Wire
-from tests.process.fake_sidecar import wait_until
+from tests.support.home import Machine
+from tests.support.waiting import wait_until
 
 BODY: Any = {"max_tokens": 5, "messages": HELLO}
 

@@ -7,7 +7,7 @@ import jsonschema
 import pydantic
 import pytest
 
-from sidecar.anthropic.types import IGNORED
+from sidecar.anthropic.fields.types import IGNORED
 from tests.client.api import HELLO, Case, Refused, Terminal, check, check_refused, text_of
 
 SAY: Any = {"messages": [{"role": "user", "content": "say stone garden lamp"}]}

@@ -6,7 +6,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from sidecar.anthropic.types import IGNORED
+from sidecar.anthropic.fields.types import IGNORED
 from tests.client.api import Case, Refused, Terminal, check, check_refused
 
 COMMAND = {"command": {"type": "string", "maxLength": 12}}

@@ -12,8 +12,9 @@ import pytest
 
 from tests.client.api import Terminal
 from tests.client.burdens import LONG, MESSAGES, SHORT, Burden
-from tests.client.home import Home
-from tests.process.fake_sidecar import Session, wait_until
+from tests.support.home import Home
+from tests.support.place import Session
+from tests.support.waiting import wait_until
 
 FULL = bool(os.environ.get("CLAUDE_LOCAL_TEST_FULL"))
 PATIENCE_S = 540

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.client.home import Bait, Home
-from tests.process.fake_sidecar import Session, wait_until
+from tests.support.home import Bait, Home
+from tests.support.place import Session
+from tests.support.waiting import wait_until
 
 # The demo model copies most texts, not all (its card has the figures), so these are fixed ones that it copies.
 SPECIAL_TEXT = 'END = "<|end|>"'

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.client.home import Home
-from tests.pdfs import pdf
+from tests.support.home import Home
+from tests.support.pdfs import pdf
 
 # Fixed texts, since the demo model copies most, not all (its card has the figures). Its template takes what follows
 # such a line for all of a result, and what stands before such a tag for none of the user's words.

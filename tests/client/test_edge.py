@@ -12,7 +12,7 @@ import pytest
 from tests.client.api import Terminal
 from tests.client.wire import LONG, Wire, message
 from tests.conftest import FULL
-from tests.process.fake_sidecar import wait_until
+from tests.support.waiting import wait_until
 
 LIMIT_S = 3.0
 """Seconds for an answer that nothing should hold up, on two busy cores."""

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 
 from tests.client.api import Terminal
 from tests.client.wire import Wire, message
-from tests.process.fake_sidecar import wait_until
-from tests.strategies import bodies, encoded, sdk_histories, spoil
+from tests.support.strategies import bodies, encoded, sdk_histories, spoil
+from tests.support.waiting import wait_until
 
 FULL = bool(os.environ.get("CLAUDE_LOCAL_TEST_FULL"))
 BODIES = 600 if FULL else 40

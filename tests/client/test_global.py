@@ -7,9 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.client.home import Bait, Home
-from tests.process.fake_sidecar import find_relay
-from tests.process.test_global import free_port
+from tests.support.home import Bait, Home
+from tests.support.processes import find_relay, free_port
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.client.conftest import GRACE
-from tests.client.home import SHIM, Home
-from tests.client.screen import READY, Screen, trust
 from tests.client.test_claude_code import OTHER_WORDS
+from tests.support.home import SHIM, Home
+from tests.support.screen import READY, Screen, trust
 
 
 @pytest.fixture

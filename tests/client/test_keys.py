@@ -6,8 +6,8 @@ import shlex
 import pytest
 
 from tests.client import packages
-from tests.client.home import SHIM, Home, Machine
-from tests.client.screen import Screen, trust
+from tests.support.home import SHIM, Home, Machine
+from tests.support.screen import Screen, trust
 
 OLD_SDK = """
 import anthropic

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from tests.client.conftest import machine
-from tests.client.home import LIMIT, Home
 from tests.conftest import FULL
-from tests.process.fake_sidecar import wait_until
+from tests.support.home import LIMIT, Home
+from tests.support.waiting import wait_until
 
 WORDS = "river stone lamp, blue garden, green apples on a table and a quiet window over the old town"
 """Long enough to be cut in the middle."""

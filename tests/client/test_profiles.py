@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.speeds import Speeds
+from sidecar.models.read_speeds import Speeds
 from tests.client.conftest import machine
-from tests.client.home import MODEL, SHIM, Home
 from tests.client.recorder import Recorder
-from tests.client.screen import Screen, trust
+from tests.support.home import MODEL, SHIM, Home
+from tests.support.screen import Screen, trust
 
 FILE_TEXT = "green apples on a table"
 BASE = {"Bash", "Edit", "Read"}

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from tests.agent import request
 from tests.client.api import Terminal
+from tests.support.agent import request
 
 
 def asked(terminal: Terminal, folder: str, session: str, **changes: Any) -> dict[str, Any]:

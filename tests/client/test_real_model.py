@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import smollm2
 from tests.client.conftest import machine
-from tests.client.home import Home
+from tests.support import smollm2
+from tests.support.home import Home
 
 PROMPTS = (
     "What is the capital of France?",

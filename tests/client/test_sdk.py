@@ -9,8 +9,8 @@ from typing import Any
 import anthropic
 import pytest
 
-from tests.client.home import LIMIT, MODEL, Home, Machine
-from tests.process.fake_sidecar import Session
+from tests.support.home import LIMIT, MODEL, Home, Machine
+from tests.support.place import Session
 
 READ: Any = {
     "name": "read_file",

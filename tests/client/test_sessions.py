@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from tests.client.conftest import machine
-from tests.client.home import SHIM, Home
-from tests.client.screen import READY, Screen, trust
 from tests.client.test_tool_loops import WORDS
 from tests.conftest import FULL
-from tests.process.fake_sidecar import wait_until
+from tests.support.home import SHIM, Home
+from tests.support.screen import READY, Screen, trust
+from tests.support.waiting import wait_until
 
 
 def is_running(home: Home) -> bool:

@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.download import DEMO
+from sidecar.models.resolve import DEMO
 from tests.client.conftest import GRACE
-from tests.client.home import LIMIT, MODEL, SHIM, Home
 from tests.client.test_sdk import HELLO, ask, make_client, text_of
-from tests.process.fake_sidecar import Session, is_running, read_answer, wait_until
 from tests.process.test_shim_launch import read_until
+from tests.support.home import LIMIT, MODEL, SHIM, Home
+from tests.support.place import Session, read_answer
+from tests.support.processes import is_running
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.client.conftest import machine
-from tests.client.home import Home
+from tests.support.home import Home
 
 # Fixed texts, since the demo model copies most, not all (its card has the figures).
 TEXTS = {"one.txt": "green apples on a table", "two.txt": "river stone lamp", "three.txt": "blue garden"}

@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 
 from tests.client.random_model import RandomModel, random_model
-from tests.schemas import SCHEMAS, many_tools
+from tests.support.schemas import SCHEMAS, many_tools
 
 CALLS = 350 if os.environ.get("CLAUDE_LOCAL_TEST_FULL") else 15
 """Calls in each test, on each of three models: one of each schema, or over 1,000 in all."""

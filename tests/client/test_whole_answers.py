@@ -14,17 +14,17 @@ import psutil
 import pytest
 import trio
 
-from sidecar import answer
-from sidecar.answer import BLANK, Answer
 from sidecar.anthropic import errors as api_errors
 from sidecar.anthropic.reply import Reply
 from sidecar.errors import InvalidRequest, RequestError
 from sidecar.frames import Finished, FromEngine, Started, TextDelta
-from sidecar.http import Connection, Request, serve_connection
+from sidecar.http.connection import Connection, Request, serve_connection
+from sidecar.requests import response
+from sidecar.requests.response import BLANK, Answer
 from tests.client.api import HELLO, Terminal
-from tests.client.home import LIMIT
 from tests.client.wire import Wire
-from tests.process.fake_sidecar import wait_until
+from tests.support.home import LIMIT
+from tests.support.waiting import wait_until
 
 BODY: Any = {"model": "m", "max_tokens": 5, "messages": HELLO}
 SCRIPT = """
@@ -69,9 +69,9 @@ async def fail(connection: Connection, error: RequestError) -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answer, "HOLD_S", 0.01)
-    monkeypatch.setattr(answer, "PING_S", 0.01)
-    monkeypatch.setattr("sidecar.http.Connection", Counting)
+    monkeypatch.setattr(response, "HOLD_S", 0.01)
+    monkeypatch.setattr(response, "PING_S", 0.01)
+    monkeypatch.setattr("sidecar.http.connection.Connection", Counting)
 
 
 @asynccontextmanager

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.models import make_tiny
-from tests.process.fake_sidecar import Place, Session
-from tests.process.hub import REPOSITORY, Hub, serving
+from tests.support.hub import REPOSITORY, Hub, serving
+from tests.support.models import make_tiny
+from tests.support.place import Place, Session
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from shim.agents.table import ROWS
-from tests.process.fake_sidecar import LIMITS, Place, wait_until
-from tests.process.test_shim_launch import relays
+from tests.support.fake_sidecar import LIMITS
+from tests.support.place import Place, relays
+from tests.support.waiting import wait_until
 
 SHOW = """#!/bin/sh
 printf '%s\\n' "$ANTHROPIC_API_KEY" "$ANTHROPIC_AUTH_TOKEN" "$@"

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from tests.client.conftest import machine
-from tests.client.home import SHIM, Home
-from tests.client.screen import Screen
-from tests.process import census
-from tests.process.fake_sidecar import wait_until
 from tests.process.test_words import GREETING, run
+from tests.support import census
+from tests.support.home import SHIM, Home
+from tests.support.screen import Screen
+from tests.support.waiting import wait_until
 
 LINE = f'trap : INT; {" ".join(SHIM)} run --max-tokens 300; echo "exit code $?"; exec sleep 600'
 """In a shell that a Ctrl-C does not end."""

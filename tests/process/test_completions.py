@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from shim.verbs import completions
-from shim.verbs.manual import entries
-from shim.words import OURS
+from shim.command_line import OURS
+from shim.commands.help import completions
+from shim.commands.help.reference import entries
 from tests.client.conftest import machine
-from tests.client.home import Home
-from tests.client.screen import Screen
+from tests.support.home import Home
+from tests.support.screen import Screen
 
 ASK_BASH = """
 source "$1"; shift

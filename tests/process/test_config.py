@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.client.conftest import machine
-from tests.client.home import Home
+from tests.support.home import Home
 
 
 @pytest.fixture

@@ -12,10 +12,11 @@ import pytest
 
 from sidecar import frames
 from sidecar.frames import Finished, Started
-from tests.agent import request
-from tests.process.fake_sidecar import is_running, wait_until
-from tests.process.test_engine import long_text, only, running, said, text
-from tests.process.test_sidecar import REAL, Sidecar
+from tests.support.agent import request
+from tests.support.engine_process import long_text, only, running, said, text
+from tests.support.processes import is_running
+from tests.support.real_sidecar import REAL, Sidecar
+from tests.support.waiting import wait_until
 
 SHIM = [sys.executable, "-IS", str(Path(__file__).parents[2] / "shim" / "__main__.py")]
 LOTS = 1 << 40

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from shim.verbs import doctor
-from tests.models import make_tiny
-from tests.process.hub import Hub, serving
-from tests.process.real_place import RealPlace
+from shim.commands import doctor
+from tests.support.hub import Hub, serving
+from tests.support.models import make_tiny
+from tests.support.real_place import RealPlace
 
 REPOSITORY = "someone/tiny-model"
 ALICE = "alice"
@@ -86,7 +86,7 @@ def downloaded(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def download(home: Path, hub: Hub) -> None:
     environment = {**os.environ, "HF_HOME": str(home), "HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1"}
-    command = [sys.executable, "-I", "-m", "sidecar.download", REPOSITORY]
+    command = [sys.executable, "-I", "-m", "sidecar.models.resolve", REPOSITORY]
     subprocess.run(command, env=environment, check=True, timeout=120, capture_output=True)
 
 
@@ -447,7 +447,7 @@ def create_server(*_): raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRIN
 socket.create_server = create_server
 sys.argv[1:] = sys.argv[sys.argv.index("doctor"):]
 sys.path.insert(0, %r)
-from shim.launch import main
+from shim.main import main
 sys.exit(main())
 """
 

@@ -13,11 +13,12 @@ import pytest
 import trio
 from pypdf import PdfReader, PdfWriter
 
-from sidecar import documents, pdf
-from sidecar.anthropic.remarks import Extract
-from sidecar.documents import Documents, extract
-from tests.pdfs import assembled, stream
-from tests.pdfs import pdf as made
+from sidecar.anthropic.content.remarks import Extract
+from sidecar.documents import pdf
+from sidecar.documents import reader as documents
+from sidecar.documents.reader import Documents, extract
+from tests.support.pdfs import assembled, stream
+from tests.support.pdfs import pdf as made
 
 
 def encoded(document: bytes) -> str:
@@ -87,7 +88,7 @@ async def test_a_broken_or_evil_document_ends_within_its_limits(document: Callab
 def _children() -> tuple[int, int]:
     """Processes of ours, and how many of them read documents."""
     found = [child.cmdline() for child in psutil.Process().children()]
-    return len(found), sum("sidecar.pdf" in words for words in found)
+    return len(found), sum("sidecar.documents.pdf" in words for words in found)
 
 
 async def test_a_long_document_is_read_as_far_as_it_may_be() -> None:
@@ -109,7 +110,7 @@ resource.setrlimit = refuse
 @pytest.mark.parametrize(("system", "most"), [("", 240), (NO_LIMIT, 80)], ids=["linux", "macos"])
 async def test_a_document_that_takes_much_memory_is_given_up(reader: "Reader", system: str, most: int) -> None:
     """The limit is the real one, only smaller: in MiB."""
-    reader.does(f"{system}\nfrom sidecar import pdf\npdf.MEMORY = {most} << 20\npdf.main()")
+    reader.does(f"{system}\nfrom sidecar.documents import pdf\npdf.MEMORY = {most} << 20\npdf.main()")
     page = b"BT /F1 12 Tf (word) Tj ET" + b" " * 70_000_000
     assert await extract(encoded(bomb(page, 1))) == Extract(1, (), documents.TOO_LARGE)
 
@@ -121,7 +122,7 @@ async def test_a_document_that_takes_much_memory_is_given_up(reader: "Reader", s
 )
 async def test_a_reader_that_ends_early_has_said_what_counts(reader: "Reader", work: str, why: str) -> None:
     said = "say({'pages': 9}, {'text': 'one'})"
-    reader.does(f"from sidecar import pdf\npdf.SECONDS = 1\npdf.bound()\n{said}\n{work}")
+    reader.does(f"from sidecar.documents import pdf\npdf.SECONDS = 1\npdf.bound()\n{said}\n{work}")
     assert await extract("x") == Extract(9, ("one",), why)
 
 

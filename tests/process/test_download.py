@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from tests.process.hub import REPOSITORY, Hub
+from tests.support.hub import REPOSITORY, Hub
 
 
 def start(home: Path, url: str, name: str = REPOSITORY, before: Sequence[str] = ()) -> subprocess.Popen[str]:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     environment |= {"HOME": str(home), "HF_ENDPOINT": url, "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1"}
-    command = [*before, sys.executable, "-I", "-m", "sidecar.download", name]
+    command = [*before, sys.executable, "-I", "-m", "sidecar.models.resolve", name]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
 
@@ -165,7 +165,7 @@ def with_room(hub: Hub, home: Path, free: int) -> Any:
     script = (
         "import shutil, sys, collections; usage = collections.namedtuple('usage', 'free')\n"
         f"shutil.disk_usage = lambda _: usage({free})\n"
-        "from sidecar.download import main; sys.exit(main())"
+        "from sidecar.models.resolve import main; sys.exit(main())"
     )
     environment = {**os.environ, "HOME": str(home), "HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1"}
     command = [sys.executable, "-I", "-c", script, REPOSITORY]

@@ -1,9 +1,7 @@
 """The engine process on a real (tiny) model: frames in, frames out, greedy tokens equal to mlx-lm's own."""
 
-import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,93 +11,14 @@ from typing import Any
 import jsonschema
 import pytest
 
+from sidecar import conversation as neutral
 from sidecar import frames
-from sidecar.frames import Conversation, Failed, Finished, Message, Progress, Started, Text, TextDelta, Tool
-from tests.models import make_tiny
+from sidecar.conversation import Tool
+from sidecar.frames import Failed, Finished, Progress, Started, TextDelta
+from tests.support.engine_process import WINDOW, EngineProcess, long_text, only, running, said, text
+from tests.support.models import make_tiny
 
-DEMO = Path(__file__).parents[2] / "sidecar" / "engine" / "demo"
-WINDOW = 6000
-
-
-class EngineProcess:
-    """The worker, spoken to as the sidecar does."""
-
-    def __init__(self, model: Path, environment: dict[str, str] | None = None, **load: Any) -> None:
-        self._socket, theirs = socket.socketpair()
-        self._socket.settimeout(120)
-        command = [sys.executable, "-I", "-m", "sidecar.engine.worker", str(theirs.fileno())]
-        with theirs:
-            self.process = subprocess.Popen(
-                command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env=environment
-            )
-        self._decoder = frames.Decoder(frames.FromEngine)
-        self._pending: list[Any] = []
-        self._last_id = 0
-        self.send(frames.Load(str(model), model.name, WINDOW, 1 << 28, **load))
-        self.first = self.receive()
-
-    def send(self, frame: frames.Frame) -> None:
-        self._socket.sendall(frames.encode(frame))
-
-    def receive(self) -> Any:
-        """The next frame that is not a heartbeat; EOFError when the engine is gone."""
-        while True:
-            while self._pending:
-                if not isinstance(frame := self._pending.pop(0), frames.Heartbeat):
-                    return frame
-            data = self._socket.recv(1 << 16)
-            if not data:
-                raise EOFError
-            self._pending += self._decoder.feed(data)
-
-    def submit(
-        self,
-        conversation: Conversation,
-        max_tokens: int = 16,
-        temperature: float = 0.0,
-        sampling: frames.Sampling | None = None,
-        **more: Any,
-    ) -> int:
-        """`sampling`: instead of a temperature alone."""
-        self._last_id += 1
-        sampling = sampling or frames.Sampling(temperature=temperature)
-        self.send(frames.Generate(self._last_id, conversation, sampling, max_tokens, **more))
-        return self._last_id
-
-    def answers(self, *requests: int) -> dict[int, list[Any]]:
-        """All events of the requests, until each is finished or failed."""
-        events: dict[int, list[Any]] = {request: [] for request in requests}
-        open_ = set(requests)
-        while open_:
-            frame = self.receive()
-            if frame.id in events:
-                events[frame.id].append(frame)
-                if isinstance(frame, Finished | Failed):
-                    open_.discard(frame.id)
-        return events
-
-    def ask(self, conversation: Conversation, **how: Any) -> list[Any]:
-        request = self.submit(conversation, **how)
-        return self.answers(request)[request]
-
-    def until(self, kind: type) -> Any:
-        """The next frame of this kind, whatever else comes before it; a failure is one of the test."""
-        while not isinstance(frame := self.receive(), kind):
-            assert not isinstance(frame, Failed), frame
-        return frame
-
-    def close(self) -> None:
-        self._socket.close()
-        self.process.wait(30)
-
-
-@contextlib.contextmanager
-def running(model: Path, **load: Any) -> Iterator[EngineProcess]:
-    engine = EngineProcess(model, **load)
-    try:
-        yield engine
-    finally:
-        engine.close()
+DEMO = Path(__file__).parents[2] / "sidecar" / "demo"
 
 
 @pytest.fixture(scope="module")
@@ -113,26 +32,6 @@ def engine(tiny: Path) -> Iterator[EngineProcess]:
 def _forget(request: pytest.FixtureRequest) -> None:
     if "engine" in request.fixturenames:
         request.getfixturevalue("engine").send(frames.Drop())
-
-
-def said(*words: str, system: str = "", tools: tuple[Tool, ...] = ()) -> Conversation:
-    """A conversation in which user and assistant speak in turns."""
-    roles = ("user", "assistant")
-    turns = tuple(Message(roles[index % 2], (Text(text),)) for index, text in enumerate(words))  # type: ignore[arg-type]
-    return Conversation(system, turns, tools)
-
-
-def text(events: list[Any]) -> str:
-    return "".join(event.text for event in events if isinstance(event, TextDelta))
-
-
-def only(kind: type, events: list[Any]) -> Any:
-    [found] = [event for event in events if isinstance(event, kind)]
-    return found
-
-
-def long_text(words: int, seed: int = 0) -> str:
-    return " ".join(f"word{(index * 7919 + seed) % 997}" for index in range(words))
 
 
 def reference(model: Path, prompts: list[str], tokens: int) -> list[str]:
@@ -339,7 +238,7 @@ def test_whatever_a_generation_config_says_the_model_answers_and_tells_what_it_s
     with running(tmp_path, temperature=temperature) as engine:
         how = engine.first.sampling
         assert (how.temperature, how.top_k, engine.first.sampling_by) == expected
-        assert only(Finished, engine.ask(said("hello"), sampling=frames.Sampling())).output_tokens == 16
+        assert only(Finished, engine.ask(said("hello"), sampling=neutral.Sampling())).output_tokens == 16
 
 
 def test_a_schema_that_does_not_compile_is_loosened(engine: EngineProcess) -> None:

@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator
 import msgspec
 import pytest
 
+from sidecar import conversation as neutral
 from sidecar import frames
 from sidecar.anthropic import request as api
-from sidecar.anthropic import tools
+from sidecar.anthropic.content import tools
 from sidecar.errors import RequestError
-from tests import mutations
-from tests.models import make_tiny
-from tests.process.test_engine import EngineProcess, said
+from tests.support import mutations
+from tests.support.engine_process import EngineProcess, said
+from tests.support.models import make_tiny
 
 COUNT = int(os.environ.get("CLAUDE_LOCAL_TEST_FUZZ", 20_000 if os.environ.get("CLAUDE_LOCAL_TEST_FULL") else 120))
 SEED = int(os.environ.get("CLAUDE_LOCAL_TEST_SEED", "0"))
@@ -79,12 +80,12 @@ def test_no_schema_ends_the_engine(noise: EngineProcess, figure: Callable[[str],
         conversation = said("go")
         forced: tuple[str, ...] = ()
         if number % 4:
-            tool = frames.Tool("use", "", schema, listed=number % 2 == 0)
+            tool = neutral.Tool("use", "", schema, listed=number % 2 == 0)
             conversation = msgspec.structs.replace(conversation, tools=(tool,))
             forced = ("use",)
         else:
             conversation = msgspec.structs.replace(conversation, answer_schema=schema)
-        sampling = frames.Sampling(temperature=1.0)
+        sampling = neutral.Sampling(temperature=1.0)
         crowd.ask(
             f"schema {number}", frames.Generate(0, conversation, sampling, dice.choice([1, 8, 40]), forced=forced)
         )
@@ -131,7 +132,7 @@ def test_what_a_request_cannot_be_prepared_for_is_told_to_it_alone(noise: Engine
     """Errors that no guard knows by name, in the middle of others' answers."""
     other = noise.submit(said("hello"), max_tokens=300)
     numbers = [
-        noise.submit(msgspec.structs.replace(said("go"), tools=(frames.Tool("use", "", schema),)), forced=("use",))
+        noise.submit(msgspec.structs.replace(said("go"), tools=(neutral.Tool("use", "", schema),)), forced=("use",))
         for schema in (
             {"required": None},
             {"properties": {"x": {"required": True, "properties": {}}}},

@@ -13,8 +13,11 @@ import sys
 import pytest
 
 from tests.conftest import FULL
-from tests.process.fake_sidecar import LIMITS, ROOT, Place, is_running, wait_until
-from tests.process.test_shim_launch import PROBE, relays
+from tests.process.test_shim_launch import PROBE
+from tests.support.fake_sidecar import LIMITS, ROOT
+from tests.support.place import Place, relays
+from tests.support.processes import is_running
+from tests.support.waiting import wait_until
 
 CODES = range(256) if FULL else (0, 1, 7, 126, 127, 255)
 SIGNALS = ["HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM"]

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.process import census
-from tests.process.fake_sidecar import Session, wait_until
-from tests.process.real_place import RealPlace, persistent_ask
+from tests.support import census
+from tests.support.place import Session
+from tests.support.real_place import RealPlace, persistent_ask
+from tests.support.waiting import wait_until
 
 SAY = 'echo "$ANTHROPIC_BASE_URL $ANTHROPIC_AUTH_TOKEN"; '
 

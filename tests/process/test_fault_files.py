@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from shim import attach
-from shim.failure import Failure
-from sidecar import control
-from tests.process.fake_sidecar import Session, wait_until
-from tests.process.real_place import RealPlace, persistent_ask
+from shim.errors import Failure
+from shim.lease import attach
+from sidecar.shared import protocol, run_directory
+from tests.support.place import Session
+from tests.support.real_place import RealPlace, persistent_ask
+from tests.support.waiting import wait_until
 
 HEALED_S = 30.0
 
@@ -31,7 +32,7 @@ def light(tmp_path: Path) -> Iterator[RealPlace]:
 def test_a_sidecar_whose_locks_are_removed_puts_its_own_back(light: RealPlace) -> None:
     """Nobody would notice for long: its socket is there. But once it leaves, the next would not wait for its end."""
     session = Session(light)
-    directory, (sidecar,) = control.RunDirectory(light.run), light.sidecars()
+    directory, (sidecar,) = run_directory.RunDirectory(light.run), light.sidecars()
     for lock in (directory.life_lock, directory.spawn_lock):
         lock.unlink()
     wait_until(lambda: attach.holder(directory) == sidecar and directory.socket.exists(), HEALED_S)
@@ -104,8 +105,8 @@ def test_a_listener_of_another_user_is_refused_before_it_is_told_anything(
     if os.geteuid() != 0:
         uid = os.geteuid()
         monkeypatch.setattr(os, "geteuid", lambda: uid + 1)
-    directory = control.RunDirectory(light.run)
-    request = control.LeaseRequest("0" * 64, os.getpid(), "sh", "/", 1, "demo")
+    directory = run_directory.RunDirectory(light.run)
+    request = protocol.LeaseRequest("0" * 64, os.getpid(), "sh", "/", 1, "demo")
     command = [sys.executable, "-c", LISTEN, str(directory.socket)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as foreign:
         assert foreign.stdout is not None and foreign.stdout.readline() == "listening\n"

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tests.process import users
-from tests.process.real_place import RealPlace
+from tests.support import users
+from tests.support.real_place import RealPlace
 
 DEVICE = """
 import os, sys
-from sidecar import native
+from sidecar.supervisor import environment as native
 os.execve(sys.executable, [sys.executable, "-I", "-m", "sidecar.engine.device"], native.environment())
 """
 """What mlx is given around it, and kernels that it compiles: an engine without a model."""
@@ -184,8 +184,8 @@ def test_the_engine_answers_where_no_kernel_can_be_compiled(tmp_path: Path) -> N
 MIDWAY = """
 import subprocess, sys
 from pathlib import Path
-from tests.process.fake_sidecar import Session, wait_until
-from tests.process.real_place import RealPlace, persistent_ask
+from tests.support.fake_sidecar import Session, wait_until
+from tests.support.real_place import RealPlace, persistent_ask
 
 folder = Path(sys.argv[1])
 cache = folder / "cache"

@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import FULL
-from tests.models import ARCHITECTURES, make_tiny
-from tests.process import changed_sidecar
-from tests.process.fake_sidecar import Session, is_running, wait_until
-from tests.process.real_place import RealPlace, persistent_ask
-from tests.process.test_engine import long_text
-from tests.process.test_sidecar import REAL, Sidecar
+from tests.support import changed_sidecar
+from tests.support.engine_process import long_text
+from tests.support.models import ARCHITECTURES, make_tiny
+from tests.support.place import Session
+from tests.support.processes import is_running
+from tests.support.real_place import RealPlace, persistent_ask
+from tests.support.real_sidecar import REAL, Sidecar
+from tests.support.waiting import wait_until
 
 Figure = Callable[[str], None]
 
@@ -33,7 +35,7 @@ SLOW_S = 5.0
 @pytest.fixture
 def light(tmp_path: Path) -> Iterator[RealPlace]:
     place = RealPlace(tmp_path, light=True, grace=1)
-    changes = {"sidecar.engine_process.PATIENCE_S": PATIENCE_S, "sidecar.engine_client.LINGER_S": LINGER_S}
+    changes = {"sidecar.supervisor.process.PATIENCE_S": PATIENCE_S, "sidecar.supervisor.engine.LINGER_S": LINGER_S}
     place.environment["CLAUDE_LOCAL_TEST_CHANGES"] = json.dumps(changes)
     yield place
     place.clean()

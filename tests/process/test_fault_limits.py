@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.real_place import RealPlace
+from tests.support.real_place import RealPlace
 
 PR_CAPBSET_DROP, CAP_SYS_RESOURCE = 24, 24
 """<linux/prctl.h>, <linux/capability.h>: with it root may raise a hard limit, outside of most containers."""

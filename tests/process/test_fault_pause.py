@@ -20,13 +20,15 @@ import psutil
 import pytest
 
 from tests.conftest import FULL
-from tests.process import attacher, census, changed_sidecar, fake_sidecar
-from tests.process.fake_sidecar import Place, Session, find_relay, wait_until
-from tests.process.real_place import RealPlace
+from tests.support import attacher, census, changed_sidecar, fake_sidecar
+from tests.support.place import Place, Session
+from tests.support.processes import find_relay
+from tests.support.real_place import RealPlace
+from tests.support.waiting import wait_until
 
 Figure = Callable[[str], None]
 
-SHORT = {"engine_process.STEP_S": 3.0}
+SHORT = {"supervisor.process.STEP_S": 3.0}
 PAUSE_S = 60.0 if FULL else 5.0
 TOKENS = 5_000 if FULL else 1_500
 

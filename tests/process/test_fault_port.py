@@ -11,10 +11,11 @@ import threading
 
 import pytest
 
-from shim import port as ports
-from tests.process import census, users
-from tests.process.fake_sidecar import Place, Session, find_relay, wait_until
-from tests.process.test_shim_launch import relays
+from shim.relay import port as ports
+from tests.support import census, users
+from tests.support.place import Place, Session, relays
+from tests.support.processes import find_relay
+from tests.support.waiting import wait_until
 
 ADDRESSES = [
     (socket.AF_INET, "127.0.0.1"),

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import FULL
-from tests.process.fake_sidecar import Place, Session, find_relay, read_answer, resident
 from tests.process.test_shim_relay import kill_sidecar, status_of
-from tests.process.test_sidecar import REAL, Sidecar
+from tests.support.place import Place, Session, read_answer
+from tests.support.processes import find_relay, resident
+from tests.support.real_sidecar import REAL, Sidecar
 
 STRANGERS = 10_000 if FULL else 400
 MIRRORED = 100 if FULL else 2

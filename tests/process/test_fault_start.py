@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from shim import attach, spawn
-from shim.failure import Failure
-from sidecar import control
+from shim.errors import Failure
+from shim.lease import attach, spawn
+from sidecar.shared import protocol, run_directory
 from tests.conftest import FULL
-from tests.process import attacher, census
-from tests.process.fake_sidecar import wait_until
-from tests.process.real_place import RealPlace
+from tests.support import attacher, census
+from tests.support.real_place import RealPlace
+from tests.support.waiting import wait_until
 
 Figure = Callable[[str], None]
 
@@ -103,7 +103,7 @@ def test_nobody_is_lost_when_it_leaves_just_as_somebody_comes(
     """A grace period of 3 ms, and clients who all go and come back about then: into the leaving one, or the next."""
     for name, value in {**light.environment, "CLAUDE_LOCAL_GRACE": str(GRACE_S)}.items():
         monkeypatch.setenv(name, value)
-    directory, logs = control.RunDirectory(light.run), light.folder / "logs"
+    directory, logs = run_directory.RunDirectory(light.run), light.folder / "logs"
     lock, lost, done, starts = threading.Lock(), [], [], []
     all_there = threading.Barrier(RACERS)
 
@@ -115,7 +115,7 @@ def test_nobody_is_lost_when_it_leaves_just_as_somebody_comes(
     def race(seed: int) -> None:
         chance = random.Random(seed)
         for number in range(ATTACHES // RACERS):
-            request = control.LeaseRequest(f"{seed}-{number}", os.getpid(), "racer", "/", 1, "demo")
+            request = protocol.LeaseRequest(f"{seed}-{number}", os.getpid(), "racer", "/", 1, "demo")
             lease, what = None, ""
             try:
                 lease = attach.attach(directory, request, start)

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.control import PROTOCOL
-from tests.process import census
-from tests.process.fake_sidecar import Session, wait_until
-from tests.process.real_place import RealPlace, persistent_ask
+from sidecar.shared.protocol import PROTOCOL
+from tests.support import census
+from tests.support.place import Session
+from tests.support.real_place import RealPlace, persistent_ask
+from tests.support.waiting import wait_until
 
 ASKED = 5
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from shim import failure
+from shim import errors
 from tests.client.conftest import machine
-from tests.client.home import SHIM, Home
-from tests.client.screen import Screen
 from tests.conftest import FULL
-from tests.process.fake_sidecar import wait_until
+from tests.support.home import SHIM, Home
+from tests.support.screen import Screen
+from tests.support.waiting import wait_until
 
 NASTY = "a\x1b[2Jb\nc\x1b]0;title\x07"
 """A folder's name: it clears the screen, begins a line, and names the window."""
@@ -44,7 +44,7 @@ def test_lines_on_a_terminal_are_folded_between_words(home: Home) -> None:
         shown = screen.wait_for("--help")
     words = "the name of a model: an alias, a hub id (owner/name), or a folder."
     assert set(words.split()) <= set(shown.split()), shown
-    assert failure.folded("a b " * 99, -1) == "a b " * 99  # no terminal: one line stays one
+    assert errors.folded("a b " * 99, -1) == "a b " * 99  # no terminal: one line stays one
 
 
 INTERRUPTED = """

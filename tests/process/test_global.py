@@ -15,10 +15,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from shim import install
-from shim.standing.settings import SPARE
+from shim.claude_code import install
+from shim.global_mode.settings_file import SPARE
 from tests.conftest import FULL
-from tests.process.fake_sidecar import ROOT, Place, find_relay, is_running, read_answer, wait_until
+from tests.support.fake_sidecar import ROOT
+from tests.support.place import Place, read_answer
+from tests.support.processes import find_relay, free_port, is_running
+from tests.support.waiting import wait_until
 
 BEFORE = '{"theme":"dark",\n "env":{"ANTHROPIC_BASE_URL":"https://before.example"}}'
 
@@ -79,11 +82,6 @@ def cmdline(process: psutil.Process) -> list[str]:
         return process.cmdline()
     except psutil.Error:
         return []
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @pytest.fixture
@@ -305,16 +303,13 @@ def test_a_kill_at_any_moment_leaves_a_way_back(place: Standing, figure: Callabl
     figure(f"{kills} of {rounds} killed")
 
 
-# The port that somebody holds for us
-
-
 class ServiceManager:
     """What systemd does with a socket unit: hold the socket, start the service when somebody connects and none runs.
 
     sd_listen_fds(3): the socket is descriptor 3, and two variables say so, one of them the process's own number.
     """
 
-    SCRIPT = "import sys; from shim.standing import __main__ as m; m.LEAST = 0.3; sys.exit(m.main(sys.argv[1]))"
+    SCRIPT = "import sys; from shim.global_mode import __main__ as m; m.LEAST = 0.3; sys.exit(m.main(sys.argv[1]))"
 
     def __init__(self, place: Standing) -> None:
         self.listener = socket.create_server(("127.0.0.1", place.port), backlog=100)
@@ -405,7 +400,7 @@ def test_a_socket_that_others_can_reach_is_not_taken(place: Standing) -> None:
     os.kill(find_relay(place.port), signal.SIGTERM)
     script = (
         "import os, sys; os.environ['LISTEN_PID'] = str(os.getpid());"
-        "from shim.standing import activation; print(activation.listener())"
+        "from shim.global_mode import socket_activation as activation; print(activation.listener())"
     )
     for address in ("0.0.0.0", "127.0.0.1"):
         with socket.create_server((address, 0)) as listener:

@@ -16,8 +16,8 @@ import pytest
 from packaging.requirements import Requirement
 
 from tests.conftest import ROOT
-from tests.process import census
-from tests.process.real_place import RealPlace
+from tests.support import census
+from tests.support.real_place import RealPlace
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 WHEEL = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]
@@ -86,7 +86,7 @@ def test_only_our_own_packages_run_whatever_the_user_has_under_their_names(insta
         port = free.getsockname()[1]
     installation.call("global", "on", "--detached", "--port", str(port))
     processes = map(census.words, census.processes(installation.place.run))
-    relays = [words for words in processes if "shim.standing" in words]
+    relays = [words for words in processes if "shim.global_mode" in words]
     installation.call("global", "off")
     assert relays and all(str(installation.folder) in " ".join(words) for words in relays)
     installation.place.finish()

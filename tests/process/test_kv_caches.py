@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.models import make_tiny
 from tests.process.test_disk import quiet, shim, usage
-from tests.process.test_sidecar import REAL, Sidecar
+from tests.support.models import make_tiny
+from tests.support.real_sidecar import REAL, Sidecar
 
 Start = Callable[[str], Sidecar]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.client.conftest import machine
-from tests.client.home import SHIM, Home
-from tests.client.screen import Screen
-from tests.process.hub import REPOSITORY, Hub
+from tests.support.home import SHIM, Home
+from tests.support.hub import REPOSITORY, Hub
+from tests.support.screen import Screen
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.client.conftest import machine
-from tests.client.home import Home
-from tests.process.hub import COMMIT
+from tests.support.home import Home
+from tests.support.hub import COMMIT
 
 LIMIT_S = 60
 """For one word: a pipe that nobody writes to would be waited for until then."""

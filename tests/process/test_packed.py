@@ -7,20 +7,21 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
-from sidecar import download, native
 from sidecar.frames import Finished, Ready
-from sidecar.native import environment
-from tests.models import make_packed
-from tests.process.test_engine import EngineProcess, running, said, text
-from tests.smollm2 import KINDS, cached
+from sidecar.models import resolve
+from sidecar.shared import machine
+from sidecar.supervisor.environment import environment
+from tests.support.engine_process import EngineProcess, running, said, text
+from tests.support.models import make_packed
+from tests.support.smollm2 import KINDS, cached
 
-pytestmark = pytest.mark.skipif(native.accelerated(), reason="a GPU has kernels of its own")
+pytestmark = pytest.mark.skipif(machine.accelerated(), reason="a GPU has kernels of its own")
 
 
 def test_a_packed_model_loads_and_says_what_its_unpacked_twin_says(tmp_path: Path) -> None:
     """And takes the memory that was reckoned with before. Its layers are large enough to be shared out over cores."""
     packed, answers = make_packed(tmp_path, hidden_size=512), []
-    files, arrays = download.inspect(packed), mx.load(str(packed / "model.safetensors"))
+    files, arrays = resolve.inspect(packed), mx.load(str(packed / "model.safetensors"))
     assert files.widened_bytes == sum(each.nbytes for each in arrays.values() if each.dtype == mx.bfloat16) > 0
     assert files.memory_bytes == files.weights_bytes + files.widened_bytes
     for folder in (packed, packed / "dense"):
@@ -30,8 +31,8 @@ def test_a_packed_model_loads_and_says_what_its_unpacked_twin_says(tmp_path: Pat
             assert isinstance(events[-1], Finished)
             answers.append((text(events), engine.first.bytes_per_token))
     assert answers[0] == answers[1] and answers[0][0]
-    assert answers[0][1] == files.bytes_per_token == download.inspect(packed / "dense").bytes_per_token
-    assert not download.inspect(packed / "dense").widened_bytes
+    assert answers[0][1] == files.bytes_per_token == resolve.inspect(packed / "dense").bytes_per_token
+    assert not resolve.inspect(packed / "dense").widened_bytes
 
 
 @pytest.mark.full

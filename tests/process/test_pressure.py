@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
-from sidecar.probe import process_bytes
+from sidecar.memory.probe import process_bytes
 from tests.conftest import FULL
-from tests.models import ARCHITECTURES, make_tiny
-from tests.process.confined import GB, SmallMachine
-from tests.process.fake_sidecar import is_running, wait_until
-from tests.process.test_sidecar import REAL, TOKEN, Sidecar, UnixConnection
+from tests.support.confined import GB, SmallMachine
+from tests.support.models import ARCHITECTURES, make_tiny
+from tests.support.processes import is_running
+from tests.support.real_sidecar import REAL, TOKEN, Sidecar, UnixConnection
+from tests.support.waiting import wait_until
 
 ACT_S, BACK_S = 3.0, 20.0 if FULL else 60.0
 """How soon a level's act must have happened, and requests be served again once memory is free. The latter is a load of

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.frames import Sampling
-from sidecar.native import blas, environment
-from tests import bare, exam, smollm2
-from tests.exam import FACT_TOKENS, TURN_TOKENS, Outcome, row, said
-from tests.process.test_engine import EngineProcess
-from tests.tasks import FACTS, QUESTIONS, TOOLS, TURNS, WISHES
+from sidecar.conversation import Sampling
+from sidecar.supervisor.environment import blas, environment
+from tests.support import bare, exam, smollm2
+from tests.support.engine_process import EngineProcess
+from tests.support.exam import FACT_TOKENS, TURN_TOKENS, Outcome, row, said
+from tests.support.tasks import FACTS, QUESTIONS, TOOLS, TURNS, WISHES
 
 MARKERS = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
 SLOW = sys.platform == "linux" and not (blas() or "LD_PRELOAD" in os.environ)

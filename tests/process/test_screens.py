@@ -14,9 +14,9 @@ from typing import NamedTuple
 import pytest
 
 from tests.client.conftest import machine
-from tests.client.home import SHIM, Home
-from tests.client.screen import Screen
-from tests.process.fake_sidecar import wait_until
+from tests.support.home import SHIM, Home
+from tests.support.screen import Screen
+from tests.support.waiting import wait_until
 
 KEPT = Path(__file__).parent / "screens"
 UPDATE = os.environ.get("CLAUDE_LOCAL_TEST_SCREENS") == "update"

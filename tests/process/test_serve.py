@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from shim.verbs.serve import line
-from tests.process.fake_sidecar import is_running, wait_until
-from tests.process.real_place import RealPlace
-from tests.process.test_global import free_port
+from shim.commands.serve import line
+from tests.support.processes import free_port, is_running
+from tests.support.real_place import RealPlace
+from tests.support.waiting import wait_until
 
 
 class Served:

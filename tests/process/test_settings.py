@@ -21,12 +21,12 @@ from typing import Any
 
 import pytest
 
-from shim.failure import Failure
-from shim.standing import journal, preferences, settings, swap
-from shim.standing.settings import Settings
+from shim.errors import Failure
+from shim.global_mode import exchange_files, settings_edit, settings_file, undo_journal
+from shim.global_mode.settings_file import Settings
 from tests.conftest import FULL
 
-FILES = {module.__file__ for module in (settings, journal, swap, preferences)}
+FILES = {module.__file__ for module in (settings_file, undo_journal, exchange_files, settings_edit)}
 
 BEFORE = b'{"theme":"dark",  "env": {"MINE": "1", "ANTHROPIC_MODEL": "opus"},\t"permissions": {"allow": ["Bash"]}}\n\n'
 """In a style that no program would choose."""
@@ -46,7 +46,7 @@ class User:
             self.file.parent.mkdir()
             self.file.write_bytes(before)
 
-    def on(self, keys: preferences.Keys = KEYS) -> None:
+    def on(self, keys: settings_edit.Keys = KEYS) -> None:
         Settings(self.journal, self.file).on(lambda _: keys)
 
     def off(self) -> None:
@@ -78,8 +78,8 @@ class User:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A kill leaves the lock behind: what is 10 s between people is less where nobody else can hold it."""
-    monkeypatch.setattr(settings, "STALE", 0.02)
-    monkeypatch.setattr(settings, "SETTLE", 0.03)
+    monkeypatch.setattr(settings_file, "STALE", 0.02)
+    monkeypatch.setattr(settings_file, "SETTLE", 0.03)
 
 
 @pytest.fixture(params=[BEFORE, None], ids=["file", "no file"])
@@ -90,9 +90,9 @@ def user(request: pytest.FixtureRequest, tmp_path: Path) -> User:
 def test_on_and_off(user: User) -> None:
     user.on()
     user.check()
-    assert preferences.has(user.text(), KEYS)
+    assert settings_edit.has(user.text(), KEYS)
     user.on(OTHER_KEYS)
-    assert preferences.has(user.text(), OTHER_KEYS)
+    assert settings_edit.has(user.text(), OTHER_KEYS)
     user.off()
     user.check_off()
     user.off()
@@ -118,7 +118,7 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     link.symlink_to("claude/settings.json")
     Settings(real.journal, link).on(lambda _: KEYS)
     assert link.is_symlink()
-    assert preferences.has(real.text(), KEYS)
+    assert settings_edit.has(real.text(), KEYS)
     Settings(real.journal, link).off()
     assert link.is_symlink()
     real.check_off()
@@ -126,7 +126,7 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"// mine\n{}", b'{"env": 1}'])
 def test_what_is_not_understood_is_left_alone(tmp_path: Path, text: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings, "PATIENCE", 0.05)
+    monkeypatch.setattr(settings_file, "PATIENCE", 0.05)
     user = User(tmp_path, text)
     with pytest.raises(Failure, match=r"settings\.json is left as it is: it"):
         user.on()
@@ -206,7 +206,7 @@ def test_a_kill_at_any_step_leaves_a_way_back(
         user.check()
         if next_is == "on":
             user.on()
-            assert preferences.has(user.text(), KEYS)
+            assert settings_edit.has(user.text(), KEYS)
             user.check()
         user.off()
         user.check_off()
@@ -279,7 +279,7 @@ def _made(folder: Path) -> bool:
             folder.mkdir()
             return True
         except FileExistsError:
-            if time.time() - folder.stat().st_mtime > settings.STALE:
+            if time.time() - folder.stat().st_mtime > settings_file.STALE:
                 folder.rmdir()
     return False
 
@@ -307,8 +307,8 @@ def test_a_crowd_loses_nothing(
 
     Who writes in place leaves half a text when somebody looks at the wrong moment; we must not be killed over it, too.
     """
-    monkeypatch.setattr(settings, "STALE", 2.0)  # a writer may be held up where a thousand run
-    monkeypatch.setattr(settings, "SETTLE", 0.25)  # the product's own
+    monkeypatch.setattr(settings_file, "STALE", 2.0)  # a writer may be held up where a thousand run
+    monkeypatch.setattr(settings_file, "SETTLE", 0.25)  # the product's own
     user = User(tmp_path)
     writers = 1000 if FULL else 30
     rounds = 100 if FULL else 6
@@ -321,7 +321,7 @@ def test_a_crowd_loses_nothing(
             kills += killed_at(random.Random(number).randrange(1, 400), user.on)
         user.on()
         if way == "as the client":  # the others may have read before us what they write now
-            assert preferences.has(user.text(), KEYS)
+            assert settings_edit.has(user.text(), KEYS)
         if way != "in place" and number % 3 == 2:
             kills += killed_at(random.Random(number).randrange(1, 400), user.off)
         user.off()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.fake_sidecar import ROOT
+from tests.support.fake_sidecar import ROOT
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_without_a_python_it_says_so_in_one_line(checkout: Path, tmp_path: Path)
 @pytest.mark.parametrize("change", ["pyproject.toml", "constraints.txt"])
 def test_a_newer_input_sends_it_to_the_setup(checkout: Path, tmp_path: Path, change: str) -> None:
     """Shown by a setup that cannot work: the stand-in python has no such file to run."""
-    (checkout / "shim" / "environment.py").write_text("raise SystemExit(42)")
+    (checkout / "shim" / "setup" / "venv.py").write_text("raise SystemExit(42)")
     assert run(checkout / "bin" / "claude-local", "version").returncode == 0
     (checkout / change).touch()
     future = time.time() + 10
@@ -77,7 +77,7 @@ def test_a_newer_input_sends_it_to_the_setup(checkout: Path, tmp_path: Path, cha
 
 
 def test_the_shell_scripts_are_clean() -> None:
-    files = [*sorted(path for path in (ROOT / "bin").iterdir() if path.is_file()), ROOT / "shim" / "environment.sh"]
+    files = [*sorted(path for path in (ROOT / "bin").iterdir() if path.is_file()), ROOT / "shim" / "setup" / "venv.sh"]
     result = subprocess.run(
         [Path(sys.executable).with_name("shellcheck"), "-x", *files], cwd=ROOT, capture_output=True, text=True
     )

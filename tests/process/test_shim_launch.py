@@ -13,20 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.fake_sidecar import LIMITS, ROOT, Place, Session, is_running, wait_until
-
-
-def relays(place: Place) -> list[int]:
-    """Relays in this place, found by their environment (Linux)."""
-    mark = f"CLAUDE_LOCAL_RUN_DIR={place.run}".encode()
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if b"shim/__main__" in (folder / "cmdline").read_bytes() and mark in (folder / "environ").read_bytes():
-                found.append(int(folder.name))
-        except OSError:
-            continue
-    return found
+from tests.support.fake_sidecar import LIMITS, ROOT
+from tests.support.place import Place, Session, relays
+from tests.support.processes import is_running
+from tests.support.waiting import wait_until
 
 
 def test_a_missing_command_is_127_and_starts_nothing(place: Place) -> None:
@@ -399,11 +389,16 @@ def test_npm_that_fails_is_quoted_and_leaves_nothing(place: Place) -> None:
 def test_the_shim_loads_nothing_heavy() -> None:
     """Start-up time and the relay's memory: neither the sidecar's libraries nor the big parts of the standard one."""
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import shim.launch, shim.relay, shim.visitors;print(*sys.modules)"
+        "import sys; sys.path.insert(0, sys.argv[1]); "
+        "import shim.main, shim.relay.process, shim.relay.server; print(*sys.modules)"
     )
     result = subprocess.run([sys.executable, "-IS", "-c", code, str(ROOT)], capture_output=True, text=True, check=True)
     loaded = set(result.stdout.split())
     heavy = {"trio", "msgspec", "mlx", "h11", "asyncio", "http", "email", "ssl", "hashlib", "subprocess", "argparse"}
     assert not loaded & heavy
-    shared = {"sidecar", *(f"sidecar.{name}" for name in ("config", "control", "pauses"))}
-    assert {name for name in loaded if name.startswith("sidecar")} == shared
+    shared = (
+        "",
+        ".shared",
+        *(f".shared.{name}" for name in ("config", "pauses", "program", "protocol", "run_directory")),
+    )
+    assert {name for name in loaded if name.startswith("sidecar")} == {f"sidecar{name}" for name in shared}

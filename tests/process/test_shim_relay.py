@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from shim.exchange import REPEATS
-from shim.memo import SHELF
-from shim.visitors import SEATS
-from tests.process.fake_sidecar import Place, Session, find_relay, read_answer, wait_until
+from shim.relay.forwarding import REPEATS
+from shim.relay.replay_buffer import SHELF
+from shim.relay.server import SEATS
+from tests.support.place import Place, Session, read_answer
+from tests.support.processes import find_relay
+from tests.support.waiting import wait_until
 
 MEGABYTE = bytes(range(256)) * 4096
 

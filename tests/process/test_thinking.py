@@ -7,19 +7,11 @@ from typing import Any
 import jsonschema
 import pytest
 
-from sidecar.frames import (
-    Conversation,
-    Finished,
-    Message,
-    Text,
-    TextDelta,
-    Thinking,
-    ThinkingDelta,
-    ThinkingEnd,
-    ToolStart,
-)
-from tests.models import make_tiny
-from tests.process.test_engine import TOOLS, EngineProcess, only, running, said, text
+from sidecar.conversation import Conversation, Message, Text, Thinking
+from sidecar.frames import Finished, TextDelta, ThinkingDelta, ThinkingEnd, ToolStart
+from tests.process.test_engine import TOOLS
+from tests.support.engine_process import EngineProcess, only, running, said, text
+from tests.support.models import make_tiny
 
 SCHEMA: dict[str, Any] = {
     "type": "object",

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.process import census
-from tests.process.fake_sidecar import Place, Session, wait_until
-from tests.process.real_place import persistent_ask
-from tests.process.test_global import free_port
+from tests.support import census
+from tests.support.place import Place, Session
+from tests.support.processes import free_port
+from tests.support.real_place import persistent_ask
+from tests.support.waiting import wait_until
 
 STANDARD = {".cache", ".config", ".local", ".local/share", ".local/state", ".cache/huggingface"}
 """Folders that belong to nobody in particular: whoever needs them makes them."""
@@ -90,7 +91,7 @@ def test_nothing_of_ours_is_left_after_real_use(user: User) -> None:
     assert "the model of: sh" in said
     assert user.tree() == before
     assert not user.run.exists()
-    assert not [words for words in map(census.words, census.processes(user.run)) if "shim.standing" in words]
+    assert not [words for words in map(census.words, census.processes(user.run)) if "shim.global_mode" in words]
 
 
 def test_everything_goes_and_only_that(user: User) -> None:

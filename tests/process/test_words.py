@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 from tests.client.conftest import machine
-from tests.client.home import SHIM, Home
-from tests.process.fake_sidecar import wait_until
+from tests.support.home import SHIM, Home
+from tests.support.waiting import wait_until
 
 GREETING = "Hello! How are you today?\n"
 LONG = "word " * 40_000

@@ -21,10 +21,10 @@ import time
 from pathlib import Path
 from typing import TextIO
 
-from tests.process import census
-from tests.process.fake_sidecar import Place
 from tests.soak.figures import Sample, Tally, verdict
 from tests.soak.terminal import Terminal
+from tests.support import census
+from tests.support.place import Place
 
 SAMPLE_S = 10.0
 BETWEEN_KILLS_S = 150.0

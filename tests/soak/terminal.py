@@ -10,9 +10,9 @@ import threading
 import time
 from dataclasses import dataclass
 
-from tests.process import census
-from tests.process.fake_sidecar import Place
 from tests.soak.figures import Tally
+from tests.support import census
+from tests.support.place import Place
 
 RETRIED = (408, 429, 500, 503, 529)
 """Statuses that the official clients try again, as they do broken connections."""

@@ -9,11 +9,11 @@ import pytest
 import trio
 import trio.testing
 
-from sidecar.answer import HOLD_S, PING_S, Answer
 from sidecar.anthropic.reply import Reply
 from sidecar.errors import InvalidRequest, RequestError, Unavailable
 from sidecar.frames import Finished, FromEngine, Started, TextDelta
-from sidecar.http import Connection
+from sidecar.http.connection import Connection
+from sidecar.requests.response import HOLD_S, PING_S, Answer
 
 Clock = trio.testing.MockClock
 STARTED, END = Started(1, 10, 4), Finished(1, "end", 10, 4, 2)

@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from sidecar.engine_client import BACKOFF_S, CALM_S, Engine
+from sidecar.supervisor.engine import BACKOFF_S, CALM_S, Engine
 
 Clock = trio.testing.MockClock
 

@@ -7,9 +7,9 @@ import pytest
 import trio
 import trio.testing
 
-from sidecar import http
 from sidecar.errors import InvalidRequest, RequestError
-from sidecar.http import Connection, Disconnected, Request, serve_connection
+from sidecar.http import connection as http
+from sidecar.http.connection import Connection, Disconnected, Request, serve_connection
 
 Handler = Callable[[Connection, Request], Awaitable[None]]
 

@@ -9,10 +9,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from sidecar.control import LeaseRequest
-from sidecar.lease import FIRST_LEASE_S, Leases
-from sidecar.routes import App
 from sidecar.serve import unload_when_unused, until_leaving
+from sidecar.server.app import App
+from sidecar.server.leases import FIRST_LEASE_S, Leases
+from sidecar.shared.protocol import LeaseRequest
 
 GRACE, UNLOAD = 300.0, 900.0
 

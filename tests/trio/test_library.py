@@ -8,10 +8,11 @@ import numpy
 import pytest
 from safetensors.numpy import save_file
 
-from sidecar.config import Config
-from sidecar.fit import GB, SHORTEST_WINDOW
-from sidecar.library import Library
-from sidecar.models import MODELS
+from sidecar.memory.guard import GB
+from sidecar.models.catalog import MODELS
+from sidecar.models.library import Library
+from sidecar.models.sizing import SHORTEST_WINDOW
+from sidecar.shared.config import Config
 
 CONFIG = {
     "model_type": "llama",

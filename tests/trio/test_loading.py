@@ -10,11 +10,11 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from sidecar import engine_client
-from sidecar.engine_client import LINGER_S, Engine
 from sidecar.errors import Unavailable
-from sidecar.guard import Lines, Sample
-from sidecar.memory import Memory
+from sidecar.memory.guard import Lines, Sample
+from sidecar.memory.monitor import Memory
+from sidecar.supervisor import engine as supervisor
+from sidecar.supervisor.engine import LINGER_S, Engine
 
 LOAD_S = 60.0
 
@@ -63,7 +63,7 @@ def model(name: str) -> Any:
 @asynccontextmanager
 async def running(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Engine, list[StandIn]]]:
     StandIn.started = []
-    monkeypatch.setattr(engine_client, "Process", StandIn)
+    monkeypatch.setattr(supervisor, "Process", StandIn)
     async with trio.open_nursery() as nursery:
         memory = Memory(lambda: Sample(1 << 40, 1 << 40), Lines(), list)
         yield Engine(nursery, memory), StandIn.started

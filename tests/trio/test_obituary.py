@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from sidecar.engine_process import SLACK, STEP_S, Process
 from sidecar.errors import Died, Unavailable
 from sidecar.frames import Heartbeat
+from sidecar.supervisor.process import SLACK, STEP_S, Process
 
 PREPARING, RUNNING = 1, 9
 

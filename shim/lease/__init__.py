@@ -1,0 +1,1 @@
+"""One sidecar for all: found or started, and asked for a lease."""

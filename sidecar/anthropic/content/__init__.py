@@ -1,0 +1,1 @@
+"""Messages, blocks and tools become the engine's conversation."""

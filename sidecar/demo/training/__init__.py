@@ -1,0 +1,1 @@
+"""How the demo model was made; no part of an installation."""

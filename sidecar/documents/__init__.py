@@ -1,0 +1,1 @@
+"""Documents of strangers: their text, and what could not be read."""

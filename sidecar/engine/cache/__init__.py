@@ -1,0 +1,1 @@
+"""Prefixes that have been read: in memory, on disk, for each folder."""

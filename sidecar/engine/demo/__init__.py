@@ -1,4 +1,0 @@
-"""The built-in `demo` model: weights, vocabulary, model card, and the scripts that made them.
-
-The product reads the files only and imports nothing from here.
-"""

@@ -1,0 +1,1 @@
+"""JSON Schemas, put so that a grammar can be made of them. Pure."""

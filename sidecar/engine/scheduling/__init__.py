@@ -1,0 +1,1 @@
+"""Which request does what in the next step."""

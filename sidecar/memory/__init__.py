@@ -1,0 +1,1 @@
+"""How near the machine is to swapping, and what gives memory back."""

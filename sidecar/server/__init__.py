@@ -1,0 +1,1 @@
+"""Who may come in, what each path does, and what is told of it."""

@@ -1,0 +1,1 @@
+"""What shim and sidecar share: standard library only."""

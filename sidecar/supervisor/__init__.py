@@ -1,0 +1,1 @@
+"""When the engine runs, and with what."""
