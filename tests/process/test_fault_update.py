@@ -1,12 +1,18 @@
 """claude-local is updated under an open terminal: its relay, which is of before, says so once and disturbs nobody."""
 
+import base64
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sidecar.shared.protocol import PROTOCOL
+from tests.conftest import ROOT
 from tests.support import census
+from tests.support.pdfs import pdf
 from tests.support.place import Session
 from tests.support.real_place import RealPlace, persistent_ask
 from tests.support.waiting import wait_until
@@ -69,3 +75,15 @@ def test_a_newer_sidecar_and_its_warm_model_stay_as_they_are(light: RealPlace) -
     assert light.sidecars() == [sidecar]
     assert starts(light) == 2
     session.end()
+
+
+@pytest.mark.parametrize(
+    ("words", "given", "said"),
+    [(["sidecar.download", "demo"], b"", "path"), (["sidecar.pdf"], base64.b64encode(pdf("Hello")), "text")],
+    ids=["download", "document"],
+)
+def test_a_sidecar_of_before_still_starts_what_an_update_has_moved(words: list[str], given: bytes, said: str) -> None:
+    """Its processes have the names there that they had when it was started."""
+    command = [sys.executable, "-I", str(ROOT / "sidecar" / "__main__.py"), *words]
+    lines = subprocess.run(command, input=given, capture_output=True, check=True).stdout.splitlines()
+    assert any(said in json.loads(line) for line in lines), lines
