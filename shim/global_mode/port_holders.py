@@ -22,6 +22,9 @@ from sidecar.shared.program import program
 SECONDS = 15.0
 """For a service manager's answer, and for a relay to begin or to end."""
 
+OLDER_MODULE = "shim.standing"
+"""By this name older versions start the relay; a module there hands over."""
+
 
 class Holder(Protocol):
     """`name` is what the user sees."""
@@ -55,6 +58,11 @@ def named(name: str) -> Holder:
 def command(folder: Folder) -> list[str]:
     """What starts the relay: this very claude-local, wherever it is installed."""
     return program("shim.global_mode", str(folder.path))
+
+
+def is_outdated(holder: Holder) -> bool:
+    """Whether its service was written by an older version, and starts the relay by a name that it had."""
+    return any(OLDER_MODULE in file.read_text("utf-8", "replace") for file in holder.files() if file.is_file())
 
 
 class Systemd:

@@ -7,6 +7,7 @@ import socket
 from typing import Any
 
 from shim.errors import CANNOT_CREATE, Failure
+from shim.global_mode import port_holders
 from shim.global_mode.settings_file import Settings
 from shim.global_mode.state import Folder, State
 from shim.lease import request
@@ -53,6 +54,7 @@ def status(folder: Folder, settings: Config) -> dict[str, Any]:
         "port": state.port,
         "url": f"http://127.0.0.1:{state.port}",
         "holder": state.holder,
+        "outdated_service": port_holders.is_outdated(port_holders.named(state.holder)),
         "health": answer.get("status") if answer else None,
         "model": state.model,
         "default_model": request.model_name(settings.model),
@@ -72,6 +74,8 @@ def describe(table: dict[str, Any]) -> str:
         f"  settings  {table['settings']}" + ("" if table["in_settings"] else "; our keys are not in it"),
         f"  token     {table['token_file']}",
     ]
+    if table["outdated_service"]:
+        lines.append("An older version wrote the service, which still works: claude-local global on writes it anew")
     if table["model"] != table["default_model"]:
         lines.append(f"The default model is {table['default_model']} now: claude-local global on uses it")
     return "\n".join(lines)

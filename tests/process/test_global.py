@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from shim.claude_code import install
+from shim.global_mode import service_units
 from shim.global_mode.settings_file import SPARE
 from tests.conftest import FULL
 from tests.support.fake_sidecar import ROOT
@@ -151,6 +152,7 @@ def test_status_says_what_there_is(place: Standing) -> None:
         "port": place.port,
         "url": f"http://127.0.0.1:{place.port}",
         "holder": "relay",
+        "outdated_service": False,
         "health": table["health"],
         "model": "phi-3-mini",
         "default_model": "phi-3-mini",
@@ -335,6 +337,36 @@ class ServiceManager:
         self._thread.join()
         self.listener.close()
         self._wake.close()
+
+
+@pytest.mark.parametrize("how", [["-m"], [str(ROOT / "sidecar" / "__main__.py")]], ids=["module", "program"])
+def test_a_service_of_an_older_version_still_starts_the_relay_and_is_told_of(place: Standing, how: list[str]) -> None:
+    """Both names that such a service may hold. Turned on again, global mode is as new."""
+    assert place.on().returncode == 0
+    (relay,) = [each for each in place.ours() if "shim.global_mode" in cmdline(each)]
+    relay.kill()
+    wait_until(lambda: not is_running(relay.pid))
+    units = place.folder / ".config" / "systemd" / "user"
+    units.mkdir(parents=True)
+    command = [sys.executable, "-I", *how, "shim.standing", str(place.files)]
+    (units / "claude-local.service").write_text(service_units.systemd_service(command))
+    state = json.loads((place.files / "state.json").read_text())
+    (place.files / "state.json").write_text(json.dumps(state | {"holder": "systemd"}))
+    reader, ready = os.pipe()
+    with open(reader) as told:
+        environment = {"HOME": str(place.folder), "PATH": os.environ["PATH"]}
+        older = subprocess.Popen([*command, str(ready)], pass_fds=[ready], env=environment, start_new_session=True)
+        os.close(ready)
+        assert told.read() == "ready\n"
+    assert place.ask("/health")[0] == 200 and place.ask("/echo")[0] == 200
+    assert "An older version wrote the service" in place.call("global", "status").stdout
+    assert "claude-local global on writes it anew" in place.logged()
+    (place.folder / "logs" / "relay.log").unlink()
+    assert place.on().returncode == 0
+    older.wait(20)
+    assert "older version" not in place.call("global", "status").stdout
+    place.off()
+    place.wait_until_at_rest()
 
 
 @pytest.fixture
