@@ -1,11 +1,10 @@
 """claude-local cache: what lies on disk of what has been read; a folder for each model, in it a file for each piece.
 
-Knows of the files only their names (NODE-PARENT-CHECKSUM.block.safetensors, and .state. beside them) and about.json.
+Knows of the files only their names and about.json, which says whose folder it is.
 The engine bears that they vanish.
 """
 
 import json
-import re
 import shutil
 import time
 from pathlib import Path
@@ -15,15 +14,12 @@ from shim.commands.parsing import Parser
 from shim.lease.control_client import ask
 from shim.terminal.console import tell
 from shim.terminal.format import size
-from sidecar.shared import config, protocol
+from sidecar.shared import config, prefix_files, protocol
 
 EXAMPLES = (
     ("claude-local cache", "each model's prefixes, their size and age"),
     ("claude-local cache clear", "erase all of it, in memory as well"),
 )
-
-FOLDER = re.compile(r"[0-9a-f]{32}")
-BLOCK = re.compile(r"([0-9a-f]{32})-([0-9a-f]{32})-[0-9a-f]{8}\.block\.safetensors")
 
 
 def parser() -> Parser:
@@ -89,7 +85,11 @@ def describe(kept: list[Kept], now: float) -> str:
 def _folders(place: Path) -> list[Path]:
     if not place.is_dir():
         return []
-    return [each for each in place.iterdir() if FOLDER.fullmatch(each.name) and each.is_dir() and not each.is_symlink()]
+    return [
+        each
+        for each in place.iterdir()
+        if prefix_files.FOLDER.fullmatch(each.name) and each.is_dir() and not each.is_symlink()
+    ]
 
 
 def _look(folder: Path) -> Kept:
@@ -100,7 +100,7 @@ def _look(folder: Path) -> Kept:
         except OSError:
             continue  # the engine has just replaced it
         total += status.st_size
-        if match := BLOCK.fullmatch(file.name):
+        if (match := prefix_files.NAME.fullmatch(file.name)) and match[4] == "block":
             nodes.add(match[1])
             parents.add(match[2])
             used = max(used, status.st_mtime)
@@ -109,7 +109,7 @@ def _look(folder: Path) -> Kept:
 
 def _model(folder: Path) -> str:
     try:
-        return str(json.loads((folder / "about.json").read_text("utf-8"))["model"])
+        return str(json.loads((folder / prefix_files.ABOUT).read_text("utf-8"))["model"])
     except (OSError, ValueError, KeyError, TypeError):
         return folder.name
 

@@ -14,16 +14,13 @@ from typing import NamedTuple
 
 from shim.claude_code.install import occupied
 from shim.commands.logs.log_reader import FILES
-from sidecar.shared import config
+from sidecar.shared import config, prefix_files
 from sidecar.shared.config import Config
-
-PREFIX = "[0-9a-f]" * 32
-"""The folder of one model's prefixes."""
 
 INSIDE = {
     "claude-code": ("[0-9]*.[0-9]*.[0-9]*", "install.lock"),
     "global": ("token", "state.json", "journal.json", "lock", "life.lock", "*.part"),
-    PREFIX: ("about.json*", "findings.json*", "*.place*", "*.safetensors*", "*.part"),
+    prefix_files.FOLDERS: (f"{prefix_files.ABOUT}*", "findings.json*", "*.place*", "*.safetensors*", "*.part"),
 }
 """What is in a folder of ours that may be where others have one of that name."""
 
@@ -58,7 +55,7 @@ def places(settings: Config, run: Path) -> list[Place]:
         Place("Claude Code", data, ("claude-code",)),
         Place("global mode", data, ("global",)),
         Place("measured speeds", data, ("speeds.json", "speeds.[0-9]*")),
-        *(Place("what has been read", folder, (PREFIX,)) for folder in prefixes),
+        *(Place("what has been read", folder, (prefix_files.FOLDERS,)) for folder in prefixes),
         Place("compiled kernels", cache, ("kernels",)),
         Place("compiled kernels", run, ("kernels",)),
         Place("logs", logs, tuple(f"{log}{end}" for log in FILES for end in ("", ".[0-9]", ".part"))),
