@@ -23,6 +23,7 @@ from sidecar.memory.probe import Probe
 from sidecar.models.library import Library
 from sidecar.server.app import App
 from sidecar.server.leases import Leases
+from sidecar.server.lifecycle import Lifecycle
 from sidecar.server.listener import Door, StartError, hold_life_lock, publish
 from sidecar.server.loop_clock import LoopClock
 from sidecar.server.status_line import Ticker
@@ -111,37 +112,38 @@ async def serve(
         engine = Engine(nursery, memory, limit, disk, config.own_temperature)
         library = Library(config, lambda: memory.view.sample.available + engine.held_bytes())
         memory.look(time.monotonic())
-        app = App(leases, library, engine, memory)
+        lifecycle = Lifecycle(leases)
+        app = App(lifecycle, library, engine, memory)
         door = Door(directory, listener, life, app, relays)
         memory.start(engine.shed, engine.evacuate)
         nursery.start_soon(door.run)
         nursery.start_soon(_rotate_logs, config)
-        nursery.start_soon(_signals, app)
-        nursery.start_soon(unload_when_unused, app, engine)
-        nursery.start_soon(_bring_back, app, engine)
-        nursery.start_soon(Ticker(directory).run, app.lines, lambda: app.changed)
+        nursery.start_soon(_signals, lifecycle)
+        nursery.start_soon(unload_when_unused, lifecycle, engine)
+        nursery.start_soon(_bring_back, lifecycle, engine)
+        nursery.start_soon(Ticker(directory).run, app.report.lines, lambda: lifecycle.changed)
         say(ready, "ready")
         log.info("sidecar %d serves at %s", os.getpid(), directory.socket)
-        await until_leaving(app)
+        await until_leaving(lifecycle)
         door.close()
-        if not app.now_please:
+        if not lifecycle.now_please:
             with trio.move_on_after(DRAIN_S):
-                while leases.running and not app.now_please:
-                    await app.changed.wait()
-            await write_what_was_read(app, engine, directory)
+                while leases.running and not lifecycle.now_please:
+                    await lifecycle.changed.wait()
+            await write_what_was_read(lifecycle, engine, directory)
         await engine.kill()
         log.info("sidecar %d leaves", os.getpid())
         nursery.cancel_scope.cancel()
 
 
-async def write_what_was_read(app: App, engine: Engine, directory: run_directory.RunDirectory) -> None:
+async def write_what_was_read(lifecycle: Lifecycle, engine: Engine, directory: run_directory.RunDirectory) -> None:
     """Give the engine the time for it, unless somebody wants us to go now. A sidecar that is started meanwhile waits
     for our lock, and not for long."""
     async with trio.open_nursery() as nursery:
 
         async def cut() -> None:
-            while not app.now_please:
-                await app.changed.wait()
+            while not lifecycle.now_please:
+                await lifecycle.changed.wait()
             nursery.cancel_scope.cancel()
 
         nursery.start_soon(cut)
@@ -168,32 +170,32 @@ def memory_lines(config: Config) -> Lines:
     return Lines(*(line * GB for line in lines))
 
 
-async def until_leaving(app: App) -> None:
-    while not app.leaving:
-        changed = app.changed
-        with trio.move_on_after(max(0.0, app.leases.exit_at - trio.current_time())):
+async def until_leaving(lifecycle: Lifecycle) -> None:
+    while not lifecycle.leaving:
+        changed = lifecycle.changed
+        with trio.move_on_after(max(0.0, lifecycle.leases.exit_at - trio.current_time())):
             await changed.wait()
-        if trio.current_time() >= app.leases.exit_at:
-            app.leaving = True
+        if trio.current_time() >= lifecycle.leases.exit_at:
+            lifecycle.leaving = True
 
 
-async def unload_when_unused(app: App, engine: Engine) -> None:
+async def unload_when_unused(lifecycle: Lifecycle, engine: Engine) -> None:
     while True:
-        changed = app.changed
-        with trio.move_on_after(max(0.0, app.leases.unload_at - trio.current_time())):
+        changed = lifecycle.changed
+        with trio.move_on_after(max(0.0, lifecycle.leases.unload_at - trio.current_time())):
             await changed.wait()
-        if trio.current_time() >= app.leases.unload_at and engine.process is not None:
+        if trio.current_time() >= lifecycle.leases.unload_at and engine.process is not None:
             log.info("no request for long: the engine is unloaded")
             await engine.unload()
-        if trio.current_time() >= app.leases.unload_at:
+        if trio.current_time() >= lifecycle.leases.unload_at:
             await changed.wait()
 
 
-async def _bring_back(app: App, engine: Engine) -> None:
+async def _bring_back(lifecycle: Lifecycle, engine: Engine) -> None:
     """After an evacuation, for terminals that are still open: their next request should not have to wait for it."""
     while True:
         await trio.sleep(BRING_BACK_S)
-        if any(lease.request.strong for lease in app.leases):
+        if any(lease.request.strong for lease in lifecycle.leases):
             await engine.bring_back()
 
 
@@ -203,10 +205,10 @@ async def _rotate_logs(config: Config) -> None:
         await trio.sleep(LOG_CHECK_S)
 
 
-async def _signals(app: App) -> None:
+async def _signals(lifecycle: Lifecycle) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for _ in signals:
-            app.leave(now=app.leaving)  # the second one means it
+            lifecycle.leave(now=lifecycle.leaving)  # the second one means it
 
 
 if __name__ == "__main__":

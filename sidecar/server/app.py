@@ -2,19 +2,16 @@
 
 import hashlib
 import logging
-import os
 import re
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from urllib.parse import unquote
 
-import msgspec
 import trio
 
-from sidecar import __version__
 from sidecar.anthropic import errors as api_errors
 from sidecar.anthropic import models, session
 from sidecar.anthropic import request as api
@@ -22,19 +19,10 @@ from sidecar.anthropic.content import tools
 from sidecar.anthropic.fields.types import MessagesRequest
 from sidecar.anthropic.reply import Reply, sse
 from sidecar.conversation import Priority
-from sidecar.errors import (
-    InvalidRequest,
-    MethodNotAllowed,
-    Overloaded,
-    RequestError,
-    TooMany,
-    Unauthorized,
-    Unavailable,
-)
+from sidecar.errors import MethodNotAllowed, Overloaded, RequestError, TooMany, Unauthorized, Unavailable
 from sidecar.frames import Count, FromEngine, Generate
 from sidecar.http.connection import Connection, Disconnected, Request
 from sidecar.http.paths import nothing_at, settled
-from sidecar.memory.guard import GB
 from sidecar.memory.monitor import Memory
 from sidecar.models.library import Library, Listed
 from sidecar.models.resolve import ModelUnavailable
@@ -47,21 +35,13 @@ from sidecar.requests.request_log import History, Visit
 from sidecar.requests.response import Answer
 from sidecar.requests.sessions import Sessions
 from sidecar.requests.suspects import Suspects
-from sidecar.server.lease_events import EX_TEMPFAIL, welcome
-from sidecar.server.leases import Lease, Leases
+from sidecar.server.control_api import ControlApi
+from sidecar.server.leases import Lease
+from sidecar.server.lifecycle import Lifecycle
+from sidecar.server.report import Report
 from sidecar.server.request_feed import Followers, line
-from sidecar.server.status import health, memory_in_full, queue, sampled, streams
-from sidecar.server.status_line import Facts
-from sidecar.shared.protocol import (
-    CONTROL,
-    FORGET_PATH,
-    LEASE_PATH,
-    PROTOCOL,
-    STATUS_PATH,
-    STOP_PATH,
-    LeaseEvent,
-    LeaseRequest,
-)
+from sidecar.server.traffic import Traffic
+from sidecar.shared.protocol import CONTROL, FORGET_PATH, LEASE_PATH, STATUS_PATH, STOP_PATH
 from sidecar.supervisor.engine import Engine
 
 PER_TERMINAL, IN_ALL = 100, 256
@@ -77,29 +57,22 @@ log = logging.getLogger(__name__)
 
 
 class App:
-    """The sidecar's state, and one method for each thing that a client can ask."""
+    """One method for each thing that a client can ask of the Messages API, and the way to all others."""
 
-    def __init__(self, leases: Leases, library: Library, engine: Engine, memory: Memory) -> None:
-        self.leases = leases
-        self.changed = trio.Event()
-        """Replaced whenever a deadline may have moved."""
-        self.leaving = False
-        self.now_please = False
+    def __init__(self, lifecycle: Lifecycle, library: Library, engine: Engine, memory: Memory) -> None:
+        self.lifecycle = lifecycle
         self._library = library
         self._engine = engine
         self._memory = memory
-        self._refused = 0
-        self._started = trio.current_time()
-        self._running: Counter[Lease] = Counter()
+        self._traffic = Traffic()
         self._history = History()
         self._sessions = Sessions()
         self._once = Once()
         self._reading = Reading(library)
         self._suspects = Suspects()
         self._followers = Followers()
-        self._rates: dict[Lease, float] = {}
-        """Tokens in a second of each terminal's last answer, where it is shown there."""
-        self._attempts: dict[Attempt, Lease] = {}
+        self._control = ControlApi(lifecycle, library, engine, self._followers, self._traffic)
+        self.report = Report(lifecycle, engine, memory, self._history, self._reading.unread, self._traffic)
 
     async def handle(self, connection: Connection, request: Request) -> None:
         """Answer one request; raises Disconnected when the client left."""
@@ -120,8 +93,8 @@ class App:
             seconds, record = trio.current_time() - began, self._history.find(request_id)
             said = line(request.method, request.path, connection.status, seconds, record)
             self._followers.tell(lease, said)
-            if lease in self._rates and said.get("tokens_per_s"):
-                self._rates[lease] = said["tokens_per_s"]
+            if lease in self._traffic.rates and said.get("tokens_per_s"):
+                self._traffic.rates[lease] = said["tokens_per_s"]
 
     async def fail(
         self,
@@ -150,11 +123,11 @@ class App:
     async def _route(self, connection: Connection, request: Request, request_id: str) -> None:
         routes: dict[str, dict[str, Callable[[], Awaitable[None]]]] = {
             "/": {"HEAD": lambda: connection.respond(200, {}, b"")},
-            "/health": {"GET": lambda: self._health(connection)},
-            LEASE_PATH: {"POST": lambda: self._lease(connection, request)},
-            STATUS_PATH: {"GET": lambda: connection.respond_json(self.status())},
-            STOP_PATH: {"POST": lambda: self._stop(connection, request)},
-            FORGET_PATH: {"POST": lambda: self._forget(connection)},
+            "/health": {"GET": lambda: self.report.health(connection)},
+            LEASE_PATH: {"POST": lambda: self._control.lease(connection, request)},
+            STATUS_PATH: {"GET": lambda: connection.respond_json(self.report.status())},
+            STOP_PATH: {"POST": lambda: self._control.stop(connection, request)},
+            FORGET_PATH: {"POST": lambda: self._control.forget(connection)},
             "/v1/messages": {"POST": lambda: self._messages(connection, request, request_id)},
             "/v1/messages/count_tokens": {"POST": lambda: self._count(connection, request, request_id)},
             "/v1/models": {"GET": lambda: self._models(connection, request, request_id)},
@@ -170,138 +143,6 @@ class App:
         if method not in methods:
             raise MethodNotAllowed(request.path, methods, request.method)
         await methods[method]()
-
-    # Control
-
-    async def _lease(self, connection: Connection, request: Request) -> None:
-        try:
-            protocol = LeaseRequest.protocol_of(request.body)
-            wanted = LeaseRequest.decode(request.body) if protocol == PROTOCOL else None
-        except ValueError as error:
-            raise InvalidRequest(str(error)) from None
-        await connection.begin(200, {"content-type": "application/x-ndjson"})
-        if self.leaving or wanted is None:
-            said = self._turned_away(protocol)
-            await connection.send(said.encode())
-            await connection.finish()
-            if said.event == "retry" and not self.leaving:
-                self.leave()
-            return
-        lease = self.leases.grant(wanted, trio.current_time())
-        self.tell()
-        log.info("lease granted: pid %d, %s, port %d", wanted.pid, wanted.command, wanted.port)
-        if wanted.line and wanted.strong:
-            self._rates[lease] = 0.0
-        try:
-            with self._followers.following(lease) as lines:
-                await connection.while_connected(lambda: self._welcome(connection, lease, lines))
-        finally:
-            self.leases.release(lease, trio.current_time())
-            self._rates.pop(lease, None)
-            self.tell()
-
-    @property
-    def _in_use(self) -> bool:
-        return bool([*self.leases]) or self.leases.running > 0
-
-    def _turned_away(self, protocol: object) -> LeaseEvent:
-        """A newer claude-local replaces an idle sidecar; an older one, whose relay has outlived an update, does not:
-        the next sidecar would be no older. Nobody's session is ended for either."""
-        here = f"the sidecar that runs (version {__version__}, pid {os.getpid()})"
-        if not self.leaving and isinstance(protocol, int) and protocol < PROTOCOL:
-            reason = f"{here} is newer than this command: start the command again"
-        elif self.leaving or not self._in_use:
-            return LeaseEvent("retry", protocol=PROTOCOL)
-        else:
-            reason = (
-                f"{here} is of another version and in use: end its terminals first, or run `claude-local stop --now`"
-            )
-        return LeaseEvent("refused", reason=reason, exit_code=EX_TEMPFAIL, protocol=PROTOCOL)
-
-    async def _welcome(self, connection: Connection, lease: Lease, lines: AsyncIterator[LeaseEvent]) -> None:
-        await welcome(connection, lease, self._library, self._engine, self._prepared)
-        async for said in lines:
-            await connection.send(said.encode())
-
-    def _prepared(self) -> None:
-        self.leases.touch(trio.current_time())  # a long load is no idleness
-        self.tell()
-
-    async def _forget(self, connection: Connection) -> None:
-        await self._engine.drop()
-        await connection.respond_json({"forgotten": True})
-
-    async def _stop(self, connection: Connection, request: Request) -> None:
-        try:
-            now = bool(msgspec.json.decode(request.body or b"{}", type=dict[str, bool]).get("now"))
-        except msgspec.MsgspecError as error:
-            raise InvalidRequest(f'the body is not like {{"now": true}}: {error}') from None
-        await connection.respond_json({"stopping": True, "running": self.leases.running})
-        self.leave(now)
-
-    def leave(self, now: bool = False) -> None:
-        """Let nobody in any more and end when the running answers are done, or `now`."""
-        self.leaving, self.now_please = True, now
-        self.tell()
-
-    async def _health(self, connection: Connection) -> None:
-        """503 over a broken engine, for those who read no bodies."""
-        shown = health(self._engine.state, self._memory.view, self.leaving)
-        status = 503 if shown["status"] == "unhealthy" else 200
-        body = msgspec.json.encode({**shown, "version": __version__})
-        await connection.respond(status, {"content-type": "application/json"}, body)
-
-    def status(self) -> dict[str, object]:
-        """Everything that `claude-local status` shows."""
-        now = trio.current_time()
-        process = self._engine.process
-        model = process.model if process else None
-        beat = process.heartbeat if process and not process.gone else None
-        ready = process.ready if process else None
-        owners = {attempt.number: lease.request.pid for attempt, lease in self._attempts.items()}
-        return {
-            "version": __version__,
-            "pid": os.getpid(),
-            "protocol": PROTOCOL,
-            "uptime_s": round(now - self._started, 1),
-            "model": {
-                "name": model.name if model else None,
-                "state": self._engine.state,
-                "context_window": model.limits.context_window if model else None,
-                "output_limit": model.limits.output_limit if model else None,
-                "weights_bytes": model.files.weights_bytes if model else None,
-                "cache_bytes": model.limits.cache_bytes if model else None,
-                "kv_bits": ready.kv_bits if ready else None,
-                "one_by_one": ready.one_by_one if ready else None,
-                "sampling": sampled(ready) if ready else None,
-            },
-            "leases": [lease.describe(now) for lease in self.leases],
-            "requests": {
-                "running": self.leases.running,
-                "waiting": beat.waiting if beat else 0,
-                "total": self.leases.served,
-                "queue": queue(beat.queue, owners) if beat else [],
-                "streams": streams(beat.streams, owners) if beat else [],
-            },
-            "tokens": self._history.tokens(),
-            "remarks": dict(self._reading.unread.counts),
-            "memory": memory_in_full(self._memory.view, beat, self._refused),
-            "recent": self._history.recent(),
-            "engine": {"pid": process.pid if process else None, "state": self._engine.state},
-        }
-
-    def lines(self) -> Iterator[tuple[int, Facts]]:
-        """What each terminal that shows it has to know of itself, by its process."""
-        process, view = self._engine.process, self._memory.view
-        beat = process.heartbeat if process and not process.gone else None
-        for lease, rate in self._rates.items():
-            own = {attempt.number for attempt, owner in self._attempts.items() if owner is lease}
-            streams = tuple(each for each in (beat.streams if beat else ()) if each.id in own)
-            queue = tuple(each for each in (beat.queue if beat else ()) if each.id in own)
-            facts = (lease.request.model, self._engine.state, streams, queue, self._running[lease], rate)
-            yield lease.request.pid, Facts(*facts, view.level.label, view.sample.available / GB)
-
-    # The public API
 
     async def _models(self, connection: Connection, request: Request, request_id: str) -> None:
         own = self._authenticate(request).request.model
@@ -351,7 +192,7 @@ class App:
                 place=lease.place,
             )
             if reason := self._memory.view.refusal():
-                self._refused += 1
+                self._traffic.refused += 1
                 raise Unavailable(reason, retry_after=10)
             reply = Reply(
                 f"msg_{secrets.token_hex(12)}",
@@ -376,7 +217,7 @@ class App:
     async def _answer(self, answer: Answer, visit: Visit, lease: Lease) -> None:
         send, events = trio.open_memory_channel[FromEngine | RequestError](float("inf"))
         attempt = Attempt(self._history, self._suspects, visit, answer.shows)
-        self._attempts[attempt] = lease
+        self._traffic.attempts[attempt] = lease
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(attempt.produce, self._library, self._engine, visit.model, send)
@@ -386,44 +227,40 @@ class App:
                     await self.fail(answer.connection, error, visit.id, answer.said)
                 nursery.cancel_scope.cancel()
         finally:
-            del self._attempts[attempt]
+            del self._traffic.attempts[attempt]
 
     def _lease_of(self, request: Request) -> Lease | None:
         """The lease that the request's token belongs to. Hashing first makes the look-up's time say nothing."""
         scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
         tokens = [bearer if scheme.lower() == "bearer" else "", request.headers.get("x-api-key", "")]
         for token in filter(None, map(str.strip, tokens)):
-            if lease := self.leases.find(hashlib.sha256(token.encode()).hexdigest()):
+            if lease := self.lifecycle.leases.find(hashlib.sha256(token.encode()).hexdigest()):
                 return lease
         return None
 
     def _authenticate(self, request: Request) -> Lease:
         if lease := self._lease_of(request):
             return lease
-        if self.leaving:
+        if self.lifecycle.leaving:
             raise Unavailable("claude-local is being stopped; it starts again by itself")
         raise Unauthorized("this token belongs to no running claude-local")
 
     @contextmanager
     def _use(self, lease: Lease) -> Iterator[None]:
         """A request under way: it holds off the idle deadlines, and counts against what may be under way."""
-        if self._running[lease] >= PER_TERMINAL:
+        if self._traffic.running[lease] >= PER_TERMINAL:
             raise TooMany(f"this terminal has {PER_TERMINAL} requests under way: wait for some of them")
-        if self._running.total() >= IN_ALL:
+        if self._traffic.running.total() >= IN_ALL:
             raise Overloaded(f"{IN_ALL} requests are under way: wait for some of them")
-        self._running[lease] += 1
-        self.leases.begin(trio.current_time())
-        self.tell()
+        self._traffic.running[lease] += 1
+        self.lifecycle.leases.begin(trio.current_time())
+        self.lifecycle.tell()
         try:
             yield
         finally:
-            self._running -= Counter([lease])
-            self.leases.end(trio.current_time())
-            self.tell()
-
-    def tell(self) -> None:
-        self.changed.set()
-        self.changed = trio.Event()
+            self._traffic.running -= Counter([lease])
+            self.lifecycle.leases.end(trio.current_time())
+            self.lifecycle.tell()
 
 
 def _model(name: str, listed: Listed) -> models.Model:

@@ -134,7 +134,7 @@ class Door:
             # Another sidecar has begun under this name: two must not fight over the socket, nor hold two models.
             log.warning("the run directory was taken away: leaving")
             self._identity = -1  # whatever gets that number now is not ours to remove
-            self._app.leave()
+            self._app.lifecycle.leave()
             await trio.sleep_forever()
 
     def _publish_again(self) -> bool:

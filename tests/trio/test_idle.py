@@ -10,8 +10,8 @@ import trio
 from trio.testing import MockClock
 
 from sidecar.serve import unload_when_unused, until_leaving
-from sidecar.server.app import App
 from sidecar.server.leases import FIRST_LEASE_S, Leases
+from sidecar.server.lifecycle import Lifecycle
 from sidecar.shared.protocol import LeaseRequest
 
 GRACE, UNLOAD = 300.0, 900.0
@@ -31,12 +31,11 @@ class StandInEngine:
 
 
 class House:
-    """An App with nothing behind it, and the times at which something happened to it."""
+    """A sidecar's life with nothing behind it, and the times at which something happened to it."""
 
     def __init__(self, grace: float = GRACE, unload: float = UNLOAD) -> None:
         self.leases = Leases(grace, unload, trio.current_time())
-        nothing: Any = None
-        self.app = App(self.leases, nothing, nothing, nothing)
+        self.lifecycle = Lifecycle(self.leases)
         self.engine = StandInEngine()
         self.began = trio.current_time()
         self.left_after = math.inf
@@ -46,11 +45,11 @@ class House:
         async with trio.open_nursery() as nursery:
 
             async def leave() -> None:
-                await until_leaving(self.app)
+                await until_leaving(self.lifecycle)
                 self.left_after = trio.current_time() - self.began
 
             nursery.start_soon(leave)
-            nursery.start_soon(unload_when_unused, self.app, self.engine)
+            nursery.start_soon(unload_when_unused, self.lifecycle, self.engine)
             yield
             nursery.cancel_scope.cancel()
 
@@ -58,17 +57,17 @@ class House:
     async def lease(self, strong: bool = True) -> AsyncIterator[Any]:
         request = LeaseRequest("0" * 64, 1, "sh", "/", 1, "demo", strong)
         lease = self.leases.grant(request, trio.current_time())
-        self.app.tell()
+        self.lifecycle.tell()
         yield lease
         self.leases.release(lease, trio.current_time())
-        self.app.tell()
+        self.lifecycle.tell()
 
     async def request(self, seconds: float) -> None:
         self.leases.begin(trio.current_time())
-        self.app.tell()
+        self.lifecycle.tell()
         await trio.sleep(seconds)
         self.leases.end(trio.current_time())
-        self.app.tell()
+        self.lifecycle.tell()
 
 
 async def test_it_leaves_a_grace_period_after_the_last_lease(autojump_clock: MockClock) -> None:
@@ -138,6 +137,6 @@ async def test_being_told_to_leave_needs_no_deadline(autojump_clock: MockClock) 
     house = House()
     async with house.open(), house.lease():
         await trio.sleep(7)
-        house.app.leave()
+        house.lifecycle.leave()
         await trio.sleep(0.001)
     assert house.left_after == pytest.approx(7)
