@@ -151,7 +151,7 @@ def test_an_agents_next_turn_continues_its_first(prompts: PromptBuilder) -> None
 
 
 def test_the_users_words_come_last(prompts: PromptBuilder) -> None:
-    text = prompts._tokenizer.decode(prompts.build(asked_in("/srv/one", "These are the words.")).tokens)
+    text = prompts._template._tokenizer.decode(prompts.build(asked_in("/srv/one", "These are the words.")).tokens)
     assert text.count("/srv/one") >= 2
     assert text.rindex("/srv/one") < text.index("These are the words.")
 
