@@ -256,10 +256,8 @@ def test_an_agent_uses_its_tool_asks_nobody_else_and_leaves_nothing_of_ours(
     judge(case, home, visited)
 
 
-GREETED = [name if name == "pi" else pytest.param(name, marks=pytest.mark.full) for name in CASES]
-
-
-@pytest.mark.parametrize("name", GREETED)
+@pytest.mark.full
+@pytest.mark.parametrize("name", CASES)
 def test_an_agent_is_greeted_by_the_demo_model(name: str, model: Machine, figure: Callable[[str], None]) -> None:
     """The real engine behind it. Where an agent wants more than words of a model, its first request must be served."""
     case = CASES[name]

@@ -18,9 +18,11 @@ SCHEMA: Any = {
 TOOLS: Any = [{"name": name, "description": "Does it.", "input_schema": SCHEMA} for name in ("read", "write")]
 
 
-@pytest.fixture(scope="module", params=["phi3", "qwen", pytest.param("llama", marks=pytest.mark.full)])
+@pytest.fixture(
+    scope="module", params=["qwen", *(pytest.param(name, marks=pytest.mark.full) for name in ("phi3", "llama"))]
+)
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RandomModel]:
-    """No tools in the template; a strict "system first" rule and dropped thoughts; headers and trimmed contents."""
+    """A strict "system first" rule and dropped thoughts; no tools in the template; headers and trimmed contents."""
     with random_model(tmp_path_factory.mktemp("model"), request.param, max_position_embeddings=32768) as model:
         yield model
 

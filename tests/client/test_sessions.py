@@ -37,6 +37,7 @@ def test_escape_ends_an_answer_at_once_and_the_next_turn_works(home: Home) -> No
         screen.wait_for("Hello! How are you today?")
 
 
+@pytest.mark.full
 def test_a_plan_is_shown_for_approval_and_carried_out_afterwards(home: Home, few: tuple[str, ...]) -> None:
     trust(home)
     (home.project / "one.txt").write_text(f"{WORDS}\n")

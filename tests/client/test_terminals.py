@@ -151,7 +151,8 @@ def test_the_next_request_after_the_engine_was_killed_is_answered(home: Home, te
     assert home.engine() != before
 
 
-@pytest.mark.parametrize("victim", ["engine", pytest.param("sidecar", marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("victim", ["engine", "sidecar"])
 def test_a_request_under_way_when_its_engine_or_sidecar_is_killed_is_answered_by_the_next(
     home: Home, terminal: Session, victim: str
 ) -> None:

@@ -105,6 +105,7 @@ def test_a_file_that_is_not_there_is_no_end_of_the_session(home: Home) -> None:
     assert done.result["result"].startswith("That did not work: File does not exist.")
 
 
+@pytest.mark.full
 def test_a_subagent_does_what_it_is_told_and_its_words_are_reported(home: Home) -> None:
     """Its own conversation, with another system prompt and other tools, is served by the same model."""
     done = work(home, f"use a subagent to say {WORDS}")

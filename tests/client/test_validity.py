@@ -24,9 +24,11 @@ TOOLS: Any = [
 ]
 
 
-@pytest.fixture(scope="module", params=["phi3", "qwen", pytest.param("mistral", marks=pytest.mark.full)])
+@pytest.fixture(
+    scope="module", params=["qwen", *(pytest.param(name, marks=pytest.mark.full) for name in ("phi3", "mistral"))]
+)
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RandomModel]:
-    """Without a call format of its own, with one of special tokens, and with one that nothing ends."""
+    """With a call format of special tokens, without one of its own, and with one that nothing ends."""
     with random_model(tmp_path_factory.mktemp("model"), request.param, max_position_embeddings=32768) as model:
         yield model
 

@@ -80,6 +80,7 @@ def test_a_prefix_survives_kill_9_of_everything(sidecar: Sidecar, tmp_path: Path
     assert {stat.S_IMODE(path.stat().st_mode) for path in files(cache)} == {0o600}
 
 
+@pytest.mark.full
 def test_a_folders_next_session_finds_its_beginning_in_memory(sidecar: Sidecar) -> None:
     """Made ready from disk by the terminal's lease, before its first request."""
     body = request("/srv/one", "Hello", scale=0.03)

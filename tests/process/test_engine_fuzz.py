@@ -1,6 +1,6 @@
 """Whatever a schema or a request is like, it can at worst fail itself: the engine answers, and stays.
 
-20,000 of each with `bin/test --full`, 120 without. CLAUDE_LOCAL_TEST_SEED begins elsewhere, CLAUDE_LOCAL_TEST_FUZZ says
+20,000 of each with `bin/test --full`, 60 without. CLAUDE_LOCAL_TEST_SEED begins elsewhere, CLAUDE_LOCAL_TEST_FUZZ says
 how many.
 """
 
@@ -22,7 +22,7 @@ from tests.support import mutations
 from tests.support.engine_process import EngineProcess, said
 from tests.support.models import make_tiny
 
-COUNT = int(os.environ.get("CLAUDE_LOCAL_TEST_FUZZ", 20_000 if os.environ.get("CLAUDE_LOCAL_TEST_FULL") else 120))
+COUNT = int(os.environ.get("CLAUDE_LOCAL_TEST_FUZZ", 20_000 if os.environ.get("CLAUDE_LOCAL_TEST_FULL") else 60))
 SEED = int(os.environ.get("CLAUDE_LOCAL_TEST_SEED", "0"))
 TOGETHER = 16
 """Requests under way at once."""

@@ -125,6 +125,7 @@ def test_a_person_is_asked_before_anything_is_removed(user: Home) -> None:
         assert bool(list(user.folder.rglob("snapshots/*/model.safetensors"))) is left
 
 
+@pytest.mark.full
 def test_a_model_in_memory_is_not_removed(user: Home) -> None:
     user.environment["CLAUDE_LOCAL_MODEL"] = REPOSITORY
     assert user.call("true").returncode == 0

@@ -181,7 +181,7 @@ def test_requests_that_need_more_than_there_is_all_end_in_an_answer_or_a_clear_r
 
 def test_memory_does_not_grow_with_the_number_of_requests(short_dir: Path, tiny: Path) -> None:
     """Beside a model that weighs nothing: what would be lost in one of gigabytes shows here."""
-    count = 2000 if FULL else 300
+    count = 2000 if FULL else 200
     # Few prefixes are kept, since what happens to be kept differs from request to request.
     limits = {"CLAUDE_LOCAL_CACHE_GB": "0.001", "CLAUDE_LOCAL_CONTEXT": "1024"}
     sidecar = Sidecar(short_dir, REAL, str(tiny), CLAUDE_LOCAL_GRACE="60", **limits)
@@ -226,7 +226,7 @@ def test_health_answers_at_once_while_the_model_loads_and_reads(short_dir: Path,
         sidecar.start()
         lease = sidecar.lease()
         loading = health_times(sidecar, lambda: lease.until("ready"))
-        reading = health_times(sidecar, lambda: post(sidecar, words(600, 1), 4))
+        reading = health_times(sidecar, lambda: post(sidecar, words(300, 1), 4))
         for name, times in (("loading", loading), ("reading", reading)):
             middle = times[len(times) // 2]
             print(

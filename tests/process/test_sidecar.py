@@ -133,6 +133,7 @@ def test_a_killed_one_leaves_nothing_in_the_way(real: Sidecar) -> None:
     assert real.message()[0] == 200
 
 
+@pytest.mark.full
 def test_a_killed_engine_is_replaced_by_the_next_request(real: Sidecar) -> None:
     real.start()
     lease = real.lease()
@@ -144,7 +145,7 @@ def test_a_killed_engine_is_replaced_by_the_next_request(real: Sidecar) -> None:
     assert real.status()["engine"]["pid"] != engine
 
 
-@pytest.mark.parametrize(("deaths", "status"), [(2, 200), (3, 503)])
+@pytest.mark.parametrize(("deaths", "status"), [(2, 200), pytest.param(3, 503, marks=pytest.mark.full)])
 def test_a_request_whose_engine_dies_is_answered_by_another_but_not_by_a_fourth(
     real: Sidecar, deaths: int, status: int
 ) -> None:

@@ -195,6 +195,7 @@ def test_models_go_when_that_is_said_and_others_stay(user: User) -> None:
     assert left == {"models--somebody--for-another-program", "datasets--somebody--data"}
 
 
+@pytest.mark.full
 def test_what_has_been_read_goes_too(user: User) -> None:
     """Written by the engine itself, as its sidecar ends."""
     user.environment["CLAUDE_LOCAL_GRACE"] = "0"
