@@ -197,7 +197,8 @@ class Engine:
             if self._loading is not None and self._loading.model != model:
                 await self._loading.give_up()
             process = self._process
-            if process is None or process.gone or process.model != model:
+            # A load that has begun may have no process yet: starting one takes a moment.
+            if self._loading is None and (process is None or process.gone or process.model != model):
                 self.check_room(model)
                 while self._users:
                     await self._unused.wait()

@@ -196,7 +196,8 @@ def test_a_crowd_of_short_commands_starts_one_engine(light: RealPlace, load_s: f
     session.end()
     light.call("stop", "--now")
     light.finish()
-    assert (light.folder / "logs" / "sidecar.log").read_text().count("ended with status") == 1
+    said = (light.folder / "logs" / "sidecar.log").read_text()
+    assert said.count("ended with status") == 1, said
 
 
 @pytest.mark.full
