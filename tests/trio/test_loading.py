@@ -16,7 +16,7 @@ from sidecar.memory.monitor import Memory
 from sidecar.supervisor import engine as supervisor
 from sidecar.supervisor.engine import LINGER_S, Engine
 
-LOAD_S = 60.0
+SPAWN_S, LOAD_S = 1.0, 60.0
 
 
 class StandIn:
@@ -34,7 +34,9 @@ class StandIn:
 
     @classmethod
     async def spawn(cls, model: Any) -> "StandIn":
-        return cls(model)
+        started = cls(model)
+        await trio.sleep(SPAWN_S)
+        return started
 
     async def load(self, *how: object) -> None:
         try:
@@ -78,6 +80,17 @@ async def want(engine: Engine, wanted: Any, seconds: float = math.inf) -> bool:
     return False
 
 
+async def test_who_comes_while_the_process_is_only_being_started_waits_for_the_same_load(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    async with running(monkeypatch) as (engine, started):
+        wanted = model("one")
+        assert not await want(engine, wanted, SPAWN_S / 4)
+        assert not await want(engine, wanted, SPAWN_S / 4)
+        assert await want(engine, wanted)
+        assert len(started) == 1
+
+
 async def test_a_load_goes_on_for_the_next_who_wants_the_same(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,7 +100,7 @@ async def test_a_load_goes_on_for_the_next_who_wants_the_same(
             assert not await want(engine, a, 2)
             await trio.sleep(LINGER_S - 1)
         assert await want(engine, a)
-        assert len(started) == 1 and trio.current_time() - started[0].began == pytest.approx(LOAD_S)
+        assert len(started) == 1 and trio.current_time() - started[0].began == pytest.approx(SPAWN_S + LOAD_S)
         assert engine.state == "ready"
 
 
