@@ -330,4 +330,4 @@ def test_a_client_that_goes_away_ends_its_answer_at_once(noise: Terminal, stream
         wire.send(wire.message(stream=stream, **LONG))
         wait_until(lambda: noise.running() == 1)
     wait_until(lambda: noise.running() == 0, GONE_S)
-    wait_until(lambda: len(re.findall(GIVEN_UP, noise.machine.logged())) == before + 1)
+    wait_until(lambda: len(re.findall(GIVEN_UP, noise.machine.logged())) > before)  # an earlier test's may come late
