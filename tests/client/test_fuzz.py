@@ -30,7 +30,7 @@ GROWTH = 8 << 20
 """Bytes that a process may have grown by: allocators keep what the largest request took."""
 
 
-@pytest.mark.parametrize("model", ["demo", "noise"])
+@pytest.mark.parametrize("model", [pytest.param("demo", marks=pytest.mark.full), "noise"])
 def test_no_body_makes_a_500_or_a_hang(request: pytest.FixtureRequest, model: str) -> None:
     terminal: Terminal = request.getfixturevalue(model)
     statuses: list[int] = []

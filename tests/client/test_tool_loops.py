@@ -74,6 +74,7 @@ def files(home: Home) -> Home:
     return home
 
 
+@pytest.mark.full
 def test_three_calls_in_a_row_each_follow_the_result_before(files: Home) -> None:
     done = work(files, "read one.txt, then two.txt, then three.txt", *READING)
     assert done.calls() == [[("Read", {"file_path": name})] for name in TEXTS]

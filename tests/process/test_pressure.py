@@ -220,13 +220,13 @@ def health_times(sidecar: Sidecar, during: Callable[[], Any]) -> list[float]:
     return sorted(times)
 
 
-def test_health_answers_at_once_while_the_model_loads_and_reads(short_dir: Path, heavy: str) -> None:
-    sidecar = Sidecar(short_dir, REAL, heavy, CLAUDE_LOCAL_GRACE="60")
+def test_health_answers_at_once_while_the_model_loads_and_reads(short_dir: Path) -> None:
+    sidecar = Sidecar(short_dir, REAL, "demo", CLAUDE_LOCAL_GRACE="60")
     try:
         sidecar.start()
         lease = sidecar.lease()
         loading = health_times(sidecar, lambda: lease.until("ready"))
-        reading = health_times(sidecar, lambda: post(sidecar, words(300, 1), 4))
+        reading = health_times(sidecar, lambda: post(sidecar, words(1200, 1), 4))
         for name, times in (("loading", loading), ("reading", reading)):
             middle = times[len(times) // 2]
             print(

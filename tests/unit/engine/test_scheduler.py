@@ -78,7 +78,7 @@ def words(count: int, seed: int = 0) -> str:
     return " ".join(f"word{(index * 7919 + seed) % 997}" for index in range(count))
 
 
-@pytest.fixture(params=["dense", "demo"])
+@pytest.fixture(params=["dense", pytest.param("demo", marks=pytest.mark.full)])
 def either(request: pytest.FixtureRequest) -> Model:
     model: Model = request.getfixturevalue(request.param)
     return model
