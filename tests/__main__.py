@@ -13,7 +13,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 LONGEST = "process"
 """The tier that is shown as it runs; what the others say comes behind it."""
-BESIDE = [HERE / LONGEST / "test_sidecar.py"]
+BESIDE = [HERE / LONGEST / "test_engine.py"]
 """What of it runs with the others, so that both groups end at about the same time."""
 
 
